@@ -1,0 +1,5 @@
+//! A socket we accept on: bind, accept loop, limits.
+
+mod settings;
+
+pub use settings::{Limits, Protocol, Settings};

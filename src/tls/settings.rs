@@ -1,0 +1,38 @@
+//! What the configuration says about TLS.
+
+use std::path::PathBuf;
+
+/// `listeners.tls`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// `cert`: PEM file, leaf first. Relative paths are relative to the configuration file; resolved by `config`.
+    pub cert: PathBuf,
+    /// `key`: PEM file, PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+    /// `client_ca`: PEM bundle; clients' certificates are verified against it.
+    pub client_ca: Option<PathBuf>,
+    /// `client_auth`: `required` (default with `client_ca`) or `optional`.
+    pub client_auth: ClientAuth,
+    /// `min_version`: "1.2" (default) or "1.3".
+    pub min_version: MinVersion,
+    /// `alpn`: protocols offered, default `["mqtt"]`; a client without ALPN, or with other protocols, is served.
+    pub alpn: Vec<String>,
+}
+
+/// `listeners.tls.client_auth`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// No client certificate, no connection.
+    Required,
+    /// A certificate that is sent must verify; none is fine.
+    Optional,
+}
+
+/// `listeners.tls.min_version`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2
+    Tls12,
+    /// TLS 1.3
+    Tls13,
+}
