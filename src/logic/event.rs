@@ -37,9 +37,10 @@ pub struct PeerVerdict {
 pub enum ProbeResult {
     /// The endpoint answered as it should, after this long.
     Up(Duration),
-    /// Healthy, but asks for no new connections (EMQX evacuation, CONNACK 0x9C/0x9D, server busy).
+    /// Healthy, but asks for no new connections (EMQX evacuation, CONNACK 0x9C/0x9D).
     Draining(String),
-    /// Healthy, but full: no new connections until a later probe says otherwise (CONNACK 0x97, quota).
+    /// Healthy, but full: no new connections until a later probe says otherwise (CONNACK 0x88, 0x89, 0x97,
+    /// 0x9F; v3 return code 3).
     Full(String),
     /// Did not answer as it should; the reason is for people and bounded to 200 bytes.
     Down(String),
