@@ -1,5 +1,23 @@
 //! One client connection from accept to close.
+//!
+//! Reading order: [`session`] is the whole story, [`preface`] reads up to the CONNECT, [`join`] finds a broker that
+//! accepts it, [`copy`] moves bytes until the end. [`registry`] is how the rest of the process sees and ends connections.
+//!
+//! Invariant: a connection is one task; nothing is held while it is idle beyond its struct; every end has one
+//! [`CloseReason`](crate::logic::close_reason::CloseReason), counted and logged in one place ([`registry::Guard`]).
 
+mod client;
+mod copy;
+mod idle;
+mod join;
+mod outbound;
+mod preface;
+mod registry;
+mod session;
 mod settings;
+mod thread;
 
-pub use settings::Settings;
+pub use registry::{ConnectionView, Registry};
+pub use session::{Context, serve};
+pub use settings::{AccessLog, Settings};
+pub use thread::{Clock, run_clock};

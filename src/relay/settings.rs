@@ -2,6 +2,17 @@
 
 use std::time::Duration;
 
+/// `log.access`: which connections leave a line when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Every connection.
+    All,
+    /// Connections that did not end in order.
+    Errors,
+    /// None.
+    Off,
+}
+
 /// Keys of `[[listeners]]` that shape its connections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {

@@ -15,7 +15,8 @@ pub struct ServerSettings {
     pub client_auth: ClientAuth,
     /// `min_version`: "1.2" (default) or "1.3".
     pub min_version: MinVersion,
-    /// `alpn`: protocols offered, default `["mqtt"]`; a client without ALPN, or with other protocols, is served.
+    /// `alpn`: protocols offered, default `["mqtt"]`. A client without ALPN is served; one that offers only others is
+    /// refused, as RFC 7301 §3.2 demands. An empty list serves everybody.
     pub alpn: Vec<String>,
 }
 

@@ -1,0 +1,396 @@
+//! One instance: its threads, and what connects them.
+//!
+//! | thread | runtime | runs |
+//! |---|---|---|
+//! | `tidegate-0` ... | one each | listeners and connections: the data path |
+//! | `tidegate-control` | its own | pools, discovery, health, cluster, lifecycle |
+//! | `tidegate-admin` | its own | the admin API |
+//! | `tidegate-log` | none | writes log lines |
+
+use super::lifecycle::{Lifecycle, Phase};
+use super::pools::{self, WiredPool};
+use super::source::{self, InstanceSource, VERSION};
+use crate::admin;
+use crate::config::Config;
+use crate::discovery::Resolver;
+use crate::listener::{self, Gate, Plan, Worker};
+use crate::metrics::Registry as Metrics;
+use crate::relay::{self, Clock, Registry};
+use crate::tls;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Why an instance did not start. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address.
+    #[error(transparent)]
+    Bind(#[from] listener::BindError),
+    /// The admin API's address.
+    #[error("admin.bind: cannot bind {addr}")]
+    AdminBind {
+        /// Where.
+        addr: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The certificate of a listener.
+    #[error("listener {listener}: tls")]
+    Certificate {
+        /// Which one.
+        listener: String,
+        /// What is wrong with it.
+        source: tls::CertificateError,
+    },
+    /// The resolver.
+    #[error("dns")]
+    Resolver(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A thread or runtime.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// What SIGTERM and SIGINT do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signals {
+    /// Drain; the second one skips to the end.
+    Drain,
+    /// Nothing: the process belongs to somebody else (demo, tests).
+    Ignore,
+}
+
+/// A running instance. Dropping it does not stop it: [`Instance::drain`] or [`Instance::stop`], then [`Instance::wait`].
+#[derive(Debug)]
+pub struct Instance {
+    listeners: Vec<(String, SocketAddr)>,
+    admin: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    pools: Vec<WiredPool>,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    control: JoinHandle<()>,
+    workers: Vec<Worker>,
+}
+
+impl Instance {
+    /// Starts everything that `config` names. When this returns, connections are accepted.
+    pub fn start(config: Config, signals: Signals) -> Result<Self, StartError> {
+        raise_descriptor_limit();
+        let metrics = Metrics::new(VERSION, &config.instance.name);
+        let stores = load_certificates(&config)?;
+        metrics.collector(Box::new(tls::Collector(stores.iter().flatten().cloned().collect())));
+        let admin_socket = admin::bind(&config.admin)
+            .map_err(|source| StartError::AdminBind { addr: config.admin.bind, source })?;
+        let admin = admin_socket
+            .local_addr()
+            .map_err(|source| StartError::AdminBind { addr: config.admin.bind, source })?;
+        let workers = worker_count(&config);
+        let sockets = bind_listeners(&config, workers)?;
+        let addrs: Vec<_> = sockets.iter().map(|(addr, _)| *addr).collect();
+
+        let drain = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let stop_accepting = stop.child_token();
+        let (phase, phases) = watch::channel(Phase::Ready);
+        let registries: Vec<_> = (0..workers).map(|_| Arc::new(Registry::default())).collect();
+        let lifecycle = Lifecycle {
+            settings: config.drain.clone(),
+            phase,
+            registries: registries.clone(),
+            stop_accepting: stop_accepting.clone(),
+        };
+        let control = Control {
+            config: config.clone(),
+            metrics: metrics.clone(),
+            lifecycle,
+            signals,
+            drain: drain.clone(),
+            stop: stop.clone(),
+            admin_socket,
+            listeners: addrs.clone(),
+        };
+        let (control, pools) = control.start()?;
+        let crew = Staff { config: &config, metrics: &metrics, pools: &pools, stores: &stores };
+        let plans = crew.plans(sockets, &registries);
+        let workers = Worker::spawn_all(plans, &stop_accepting, &stop).map_err(|error| {
+            stop.cancel();
+            StartError::Thread(error)
+        })?;
+        let listeners: Vec<_> =
+            config.listeners.iter().map(|listener| listener.name.clone()).zip(addrs).collect();
+        for (name, addr) in &listeners {
+            tracing::info!(listener = %name, %addr, workers = workers.len(), "listening");
+        }
+        tracing::info!(instance = %config.instance.name, version = VERSION, %admin, "started");
+        Ok(Self { listeners, admin, phase: phases, pools, drain, stop, control, workers })
+    }
+
+    /// Name and address of every listener, in the order of the configuration.
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.listeners
+    }
+
+    /// Where the admin API is.
+    pub const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Where the instance is in its life.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Endpoints that take new connections, over all pools.
+    pub fn eligible_endpoints(&self) -> usize {
+        self.pools.iter().flat_map(|wired| wired.pool.report()).filter(source::is_eligible).count()
+    }
+
+    /// Starts the drain, as SIGTERM does.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Ends at once; connections that are left are closed.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits for the end. `false`: a thread panicked.
+    pub fn wait(self) -> bool {
+        let mut clean = self.control.join().is_ok();
+        for worker in self.workers {
+            clean &= worker.join();
+        }
+        clean
+    }
+}
+
+/// The control thread's belongings.
+struct Control {
+    config: Config,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    signals: Signals,
+    drain: CancellationToken,
+    stop: CancellationToken,
+    admin_socket: TcpListener,
+    listeners: Vec<SocketAddr>,
+}
+
+type Started = Result<Vec<WiredPool>, StartError>;
+
+impl Control {
+    /// Starts the thread and waits until the pools exist.
+    fn start(self) -> Result<(JoinHandle<()>, Vec<WiredPool>), StartError> {
+        let (report, started) = std::sync::mpsc::sync_channel::<Started>(1);
+        let stop = self.stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("tidegate-control".into())
+            .spawn(move || {
+                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => {
+                        let _starter_waits = report.send(Err(StartError::Thread(error)));
+                        return;
+                    }
+                };
+                runtime.block_on(self.run(&report));
+                // Everything that outlived the lifecycle ends with its runtime; and with us, the workers.
+                stop.cancel();
+            })
+            .map_err(StartError::Thread)?;
+        let pools = started.recv().map_err(|_gone| StartError::Thread(io::ErrorKind::BrokenPipe.into()))??;
+        Ok((thread, pools))
+    }
+
+    async fn run(self, report: &std::sync::mpsc::SyncSender<Started>) {
+        let tracker = TaskTracker::new();
+        let cancel = self.stop.child_token();
+        let resolver = match Resolver::new(&self.config.dns) {
+            Ok(resolver) => resolver,
+            Err(error) => {
+                let _starter_waits = report.send(Err(StartError::Resolver(Box::new(error))));
+                return;
+            }
+        };
+        let pools = pools::start(&self.config, &resolver, &self.metrics, &tracker, &cancel);
+        let source = InstanceSource {
+            fingerprint: fingerprint(&self.config),
+            started: tokio::time::Instant::now(),
+            generation: generation(),
+            phase: self.lifecycle.phase.subscribe(),
+            metrics: self.metrics.clone(),
+            pools: pools.clone(),
+            listeners: self.listeners.clone(),
+            config: self.config.clone(),
+        };
+        let admin = match admin::start(&self.config.admin, Arc::new(source), self.admin_socket) {
+            Ok(admin) => admin,
+            Err(error) => {
+                let _starter_waits = report.send(Err(StartError::Thread(error)));
+                return;
+            }
+        };
+        let _starter_waits = report.send(Ok(pools));
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = live(&self.lifecycle, self.signals, &self.drain) => {}
+        }
+        self.stop.cancel();
+        admin.stop();
+    }
+}
+
+/// Waits for the word to drain, and drains; a second signal ends it.
+async fn live(lifecycle: &Lifecycle, signals: Signals, drain: &CancellationToken) {
+    tokio::select! {
+        () = drain.cancelled() => {}
+        () = signal(signals) => {}
+    }
+    tokio::select! {
+        () = lifecycle.drain() => {}
+        () = signal(signals) => tracing::warn!(connections = lifecycle.open(), "second signal: stopping at once"),
+    }
+}
+
+/// SIGTERM or SIGINT.
+async fn signal(signals: Signals) {
+    use tokio::signal::unix::{SignalKind, signal};
+    if signals == Signals::Ignore {
+        return std::future::pending().await;
+    }
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals: SIGTERM will not drain");
+        return std::future::pending().await;
+    };
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "signal received");
+}
+
+/// What is assigned to the workers.
+struct Staff<'a> {
+    config: &'a Config,
+    metrics: &'a Metrics,
+    pools: &'a [WiredPool],
+    stores: &'a [Option<Arc<tls::Store>>],
+}
+
+impl Staff<'_> {
+    /// Per worker: its registry, its clock and its share of every listener.
+    fn plans(
+        &self,
+        sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
+        registries: &[Arc<Registry>],
+    ) -> Vec<(Arc<Registry>, Clock, Vec<Plan>)> {
+        let room = Arc::new(Semaphore::new(connections_max(self.config)));
+        let gates: Vec<_> =
+            self.config.listeners.iter().map(|listener| Gate::new(listener, Arc::clone(&room))).collect();
+        let mut per_listener: Vec<_> = sockets.into_iter().map(|(_, sockets)| sockets.into_iter()).collect();
+        registries
+            .iter()
+            .map(|registry| {
+                let clock = Clock::default();
+                let handshakes = Arc::new(Semaphore::new(self.config.limits.handshakes_max as usize));
+                let plans = self
+                    .config
+                    .listeners
+                    .iter()
+                    .enumerate()
+                    .map(|(index, listener)| Plan {
+                        socket: per_listener[index].next().expect("one socket per worker was bound"),
+                        gate: Arc::clone(&gates[index]),
+                        context: Arc::new(relay::Context {
+                            listener: listener.name.clone(),
+                            parse_mqtt: listener.protocol == listener::Protocol::Mqtt,
+                            settings: listener.relay.clone(),
+                            pool: self.pool(&listener.pool),
+                            tls: self.stores[index].clone(),
+                            tallies: self.metrics.listener(&listener.name, &listener.pool),
+                            registry: Arc::clone(registry),
+                            clock: clock.clone(),
+                            handshakes: Arc::clone(&handshakes),
+                            access: self.config.log.access,
+                        }),
+                    })
+                    .collect();
+                (Arc::clone(registry), clock, plans)
+            })
+            .collect()
+    }
+
+    fn pool(&self, name: &str) -> Arc<crate::pool::Pool> {
+        let wired = self.pools.iter().find(|wired| wired.pool.name() == name);
+        Arc::clone(&wired.expect("the configuration was checked: every listener's pool exists").pool)
+    }
+}
+
+fn load_certificates(config: &Config) -> Result<Vec<Option<Arc<tls::Store>>>, StartError> {
+    let load = |listener: &listener::Settings| {
+        let Some(settings) = &listener.tls else { return Ok(None) };
+        let store = tls::Store::load(&listener.name, settings)
+            .map_err(|source| StartError::Certificate { listener: listener.name.clone(), source })?;
+        Ok(Some(Arc::new(store)))
+    };
+    config.listeners.iter().map(load).collect()
+}
+
+fn bind_listeners(config: &Config, workers: usize) -> Result<Vec<(SocketAddr, Vec<TcpListener>)>, StartError> {
+    let mut bound = Vec::new();
+    for listener in &config.listeners {
+        let sockets = listener::bind_all(listener, workers)?;
+        let addr = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.bind);
+        bound.push((addr, sockets));
+    }
+    Ok(bound)
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.instance.workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    }
+}
+
+/// Each connection takes two descriptors; the rest is for listeners, probes, admin and DNS.
+fn connections_max(config: &Config) -> usize {
+    const RESERVED: u64 = 256;
+    if config.limits.max_connections > 0 {
+        return config.limits.max_connections as usize;
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = limit.saturating_sub(RESERVED).max(2) / 2;
+    usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+}
+
+/// The soft limit is for programs that use select(2); we take what the operator allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// The same on all instances whose pools are configured the same way.
+fn fingerprint(config: &Config) -> String {
+    let pools = config.redacted_json().get("pools").map(ToString::to_string).unwrap_or_default();
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(pools.as_bytes()))
+}
+
+/// Nanoseconds since the epoch at start: a restarted instance is newer than every record of its former life.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads wall time for the generation")]
+fn generation() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}

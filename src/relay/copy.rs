@@ -1,0 +1,220 @@
+//! Both directions of a joined connection in one task: what one side sends is written to the other in the same poll.
+//!
+//! Per message: one read and one write on each leg, no other system call, no timer, no allocation, no lock. Back-pressure
+//! is the rule that a side is read only when the other has taken everything.
+
+use super::client::{Client, poll_read_plain};
+use super::outbound::Outbound;
+use super::registry::{Connection, End};
+use super::session::Context;
+use super::thread::{Clock, with_scratch};
+use crate::logic::close_reason::CloseReason;
+use crate::pool::Slot;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+/// A client and the broker that accepted it.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) client: Client,
+    pub(super) endpoint: TcpStream,
+    /// What is still to be sent to the broker: packets that came right behind the CONNECT.
+    pub(super) to_endpoint: Outbound,
+    pub(super) slot: Slot,
+    pub(super) idle: Option<Duration>,
+}
+
+/// Reads of one direction in one poll, so that a bulk transfer leaves room for its neighbours.
+const READS_PER_POLL: u32 = 8;
+
+/// Moves bytes until the end. Dropping the future closes both sides.
+pub(super) async fn run(joined: Joined, context: Arc<Context>, connection: Arc<Connection>) -> End {
+    let patience = joined.idle.unwrap_or(NEVER);
+    let mut relay = Relay {
+        active_at: context.clock.now(),
+        client_done: Done::Open,
+        endpoint_done: Done::Open,
+        first_end: None,
+        patience,
+        client: joined.client,
+        endpoint: joined.endpoint,
+        to_endpoint: joined.to_endpoint,
+        slot: Some(joined.slot),
+        context,
+        connection,
+    };
+    let timer = tokio::time::sleep(patience);
+    tokio::pin!(timer);
+    let mut listening = false;
+    poll_fn(|cx| {
+        if !listening {
+            listening = true;
+            relay.connection.listen(cx.waker());
+        }
+        relay.poll(cx, timer.as_mut())
+    })
+    .await
+}
+
+/// Longer than any process lives; tokio rounds it to its own maximum.
+const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
+
+/// How far one side's sending direction has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// Bytes may come.
+    Open,
+    /// The end was read; the other side has not been told yet.
+    Read,
+    /// The other side knows.
+    Passed,
+}
+
+struct Relay {
+    client: Client,
+    endpoint: TcpStream,
+    to_endpoint: Outbound,
+    slot: Option<Slot>,
+    context: Arc<Context>,
+    connection: Arc<Connection>,
+    patience: Duration,
+    /// The worker's tick of the last byte.
+    active_at: u32,
+    client_done: Done,
+    endpoint_done: Done,
+    /// Who closed first: the reason, when the other follows in order.
+    first_end: Option<CloseReason>,
+}
+
+impl Relay {
+    fn poll(&mut self, cx: &mut Poller<'_>, timer: Pin<&mut Sleep>) -> Poll<End> {
+        if let Some(reason) = self.connection.asked() {
+            return Poll::Ready(reason.into());
+        }
+        let before = self.first_end;
+        let up = match self.poll_up(cx) {
+            Poll::Ready(Err(end)) => return Poll::Ready(self.broken(end)),
+            other => other.is_ready(),
+        };
+        let down = match self.poll_down(cx) {
+            Poll::Ready(Err(end)) => return Poll::Ready(self.broken(end)),
+            other => other.is_ready(),
+        };
+        if up && down {
+            return Poll::Ready(self.first_end.unwrap_or(CloseReason::ClientClosed).into());
+        }
+        self.poll_timer(cx, timer, before.is_none() && self.first_end.is_some())
+    }
+
+    /// A reset that follows an orderly close is part of it: somebody wrote to a socket that its owner had closed.
+    fn broken(&self, end: End) -> End {
+        self.first_end.map_or(end, End::from)
+    }
+
+    /// Client to broker. Ready when this direction has ended in order.
+    fn poll_up(&mut self, cx: &mut Poller<'_>) -> Poll<Result<(), End>> {
+        for _ in 0..READS_PER_POLL {
+            ready!(self.to_endpoint.poll_flush(cx, &mut self.endpoint)).map_err(endpoint_failed)?;
+            match self.client_done {
+                Done::Passed => return Poll::Ready(Ok(())),
+                Done::Read => {
+                    ready!(Pin::new(&mut self.endpoint).poll_shutdown(cx)).map_err(endpoint_failed)?;
+                    self.client_done = Done::Passed;
+                    return Poll::Ready(Ok(()));
+                }
+                Done::Open => {}
+            }
+            let moved = with_scratch(|scratch| {
+                let data = ready!(self.client.poll_read(cx, scratch)).map_err(client_failed)?;
+                if !data.is_empty() {
+                    self.to_endpoint.poll_send(cx, &mut self.endpoint, data).map_err(endpoint_failed)?;
+                }
+                Poll::Ready(Ok(data.len()))
+            });
+            let length = ready!(moved)?;
+            if length == 0 {
+                self.client_done = Done::Read;
+                self.first_end.get_or_insert(CloseReason::ClientClosed);
+            } else {
+                self.active_at = self.context.clock.now();
+                self.connection.from_client.add(length as u64);
+                self.context.tallies.bytes_from_clients.add(length as u64);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Broker to client. Ready when this direction has ended in order.
+    fn poll_down(&mut self, cx: &mut Poller<'_>) -> Poll<Result<(), End>> {
+        for _ in 0..READS_PER_POLL {
+            ready!(self.client.poll_flush(cx)).map_err(client_failed)?;
+            match self.endpoint_done {
+                Done::Passed => return Poll::Ready(Ok(())),
+                Done::Read => {
+                    ready!(self.client.poll_shutdown(cx)).map_err(client_failed)?;
+                    self.endpoint_done = Done::Passed;
+                    return Poll::Ready(Ok(()));
+                }
+                Done::Open => {}
+            }
+            let moved = with_scratch(|scratch| {
+                let data = ready!(poll_read_plain(&mut self.endpoint, cx, &mut scratch.plain))
+                    .map_err(endpoint_failed)?;
+                if !data.is_empty() {
+                    self.client.poll_send(cx, data, &mut scratch.sealed).map_err(client_failed)?;
+                }
+                Poll::Ready(Ok(data.len()))
+            });
+            let length = ready!(moved)?;
+            if length == 0 {
+                self.endpoint_done = Done::Read;
+                self.first_end.get_or_insert(CloseReason::EndpointClosed);
+                if self.context.parse_mqtt {
+                    // A broker that has closed serves this client no more, however long the client takes to notice.
+                    self.slot = None;
+                }
+            } else {
+                self.active_at = self.context.clock.now();
+                self.connection.to_client.add(length as u64);
+                self.context.tallies.bytes_to_clients.add(length as u64);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The timer is set for the earliest moment at which the connection could be idle, and only looked at then.
+    fn poll_timer(&mut self, cx: &mut Poller<'_>, mut timer: Pin<&mut Sleep>, just_half_closed: bool) -> Poll<End> {
+        if just_half_closed {
+            self.patience = self.context.settings.half_closed_timeout;
+            timer.as_mut().reset(Instant::now() + self.patience);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let quiet = Clock::TICK * self.context.clock.now().wrapping_sub(self.active_at);
+            if quiet >= self.patience {
+                return Poll::Ready(match self.first_end {
+                    None => CloseReason::IdleTimeout.into(),
+                    Some(_) => CloseReason::HalfClosedTimeout.into(),
+                });
+            }
+            // Ticks are coarse: one more than what is missing.
+            timer.as_mut().reset(Instant::now() + (self.patience - quiet) + Clock::TICK);
+        }
+        Poll::Pending
+    }
+}
+
+fn client_failed(error: std::io::Error) -> End {
+    End::with(CloseReason::ClientError, error)
+}
+
+fn endpoint_failed(error: std::io::Error) -> End {
+    End::with(CloseReason::EndpointError, error)
+}

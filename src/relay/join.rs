@@ -1,0 +1,353 @@
+//! Finding a broker that accepts the client: pick, dial, PROXY header, CONNECT replayed, CONNACK watched; the next one
+//! when that fails, until the deadline. The client sees one CONNACK.
+
+use super::client::{Client, poll_read_plain};
+use super::copy::Joined;
+use super::idle;
+use super::outbound::Outbound;
+use super::preface::{ConnectFacts, Preface, farewell};
+use super::registry::{End, Guard};
+use super::session::Context;
+use super::thread::with_scratch;
+use crate::logic::close_reason::CloseReason;
+use crate::logic::endpoint::EndpointId;
+use crate::logic::event::ConnectFailure;
+use crate::logic::mqtt::{Decoded, FirstReply, Version, connack_unavailable, decode_first_reply};
+use crate::logic::proxy_protocol::{Header, TlsInfo};
+use crate::pool::{PickRequest, ProxyProtocol, Settings as PoolSettings, Slot};
+use std::future::poll_fn;
+use std::io;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, timeout_at};
+
+/// A broker's word on a CONNECT.
+enum Verdict {
+    /// It serves the client; its bytes are for the client.
+    Accepted { reply: Vec<u8>, server_keep_alive_s: Option<u16> },
+    /// It refuses this client, and another broker would too.
+    Refused { reply: Vec<u8> },
+}
+
+/// Why one attempt failed, and the CONNACK if there was one.
+struct Failure {
+    kind: ConnectFailure,
+    reply: Vec<u8>,
+}
+
+impl From<ConnectFailure> for Failure {
+    fn from(kind: ConnectFailure) -> Self {
+        Self { kind, reply: Vec::new() }
+    }
+}
+
+/// Joins a client to a broker, or says why not and has told the client.
+pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, End> {
+    let started = Instant::now();
+    let context = guard.context.clone();
+    let pool = context.pool.settings();
+    let deadline = started + context.settings.join_timeout;
+    let mut search = Search::new(&preface, deadline);
+    let outcome = tokio::select! {
+        // The broker's answer first: a client that has pipelined DISCONNECT and closed is served.
+        biased;
+        outcome = search.run(&context, &pool, &preface) => outcome,
+        () = client_gone(&preface) => return Err(CloseReason::ClientGone.into()),
+    };
+    let attempts = search.attempts;
+    guard.connection.details().attempts = attempts;
+    match outcome {
+        Ok((slot, endpoint, Verdict::Accepted { reply, server_keep_alive_s })) => {
+            guard.joined(slot.endpoint(), slot.why().label(), attempts);
+            context.tallies.observe_join(started.elapsed());
+            establish(&context, preface, slot, endpoint, reply, server_keep_alive_s).await
+        }
+        Ok((_, _, Verdict::Refused { reply })) => {
+            farewell(preface.client, &reply).await;
+            Err(CloseReason::ConnectRefused.into())
+        }
+        Err((reason, reply)) => {
+            let version = preface.connect.as_ref().map(|connect| connect.version);
+            if let Some(word) = last_word(version, reply) {
+                farewell(preface.client, &word).await;
+            }
+            Err(reason.into())
+        }
+    }
+}
+
+/// The broker's own refusal is the better answer; without one ours says "server unavailable".
+fn last_word(version: Option<Version>, reply: Vec<u8>) -> Option<Vec<u8>> {
+    let version = version?;
+    Some(if reply.is_empty() { connack_unavailable(version) } else { reply })
+}
+
+async fn establish(
+    context: &Context,
+    preface: Preface,
+    slot: Slot,
+    endpoint: TcpStream,
+    reply: Vec<u8>,
+    server_keep_alive_s: Option<u16>,
+) -> Result<Joined, End> {
+    let Preface { mut client, connect, mut bytes, .. } = preface;
+    let settings = &context.settings;
+    let (idle, behind) = match &connect {
+        None => (idle::plain(settings), Vec::new()),
+        Some(connect) => {
+            let idle = idle::mqtt(settings, connect.keep_alive_s, server_keep_alive_s);
+            (idle, bytes.split_off(connect.length))
+        }
+    };
+    drop(bytes);
+    if !reply.is_empty() {
+        let failed = |error: io::Error| End::with(CloseReason::ClientError, error);
+        poll_fn(|cx| client.poll_flush(cx)).await.map_err(failed)?;
+        poll_fn(|cx| Poll::Ready(with_scratch(|scratch| client.poll_send(cx, &reply, &mut scratch.sealed))))
+            .await
+            .map_err(failed)?;
+    }
+    Ok(Joined { client, endpoint, to_endpoint: Outbound::starting_with(behind), slot, idle })
+}
+
+/// Ends when the client hangs up while we look for a broker. Bytes behind the CONNECT may be its whole story already, and
+/// a `tcp` client may have closed its sending side for good: those are served to the end.
+async fn client_gone(preface: &Preface) {
+    match &preface.connect {
+        Some(connect) if connect.length == preface.bytes.len() => preface.client.gone().await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// The walk over the endpoints.
+struct Search {
+    deadline: Instant,
+    attempts: u32,
+    excluded: Vec<EndpointId>,
+    source: std::net::IpAddr,
+}
+
+impl Search {
+    const fn new(preface: &Preface, deadline: Instant) -> Self {
+        Self { deadline, attempts: 0, excluded: Vec::new(), source: preface.addr.ip() }
+    }
+
+    async fn run(
+        &mut self,
+        context: &Context,
+        pool: &PoolSettings,
+        preface: &Preface,
+    ) -> Result<(Slot, TcpStream, Verdict), (CloseReason, Vec<u8>)> {
+        let mut last_reply = Vec::new();
+        let key = preface.connect.as_ref().and_then(|connect| connect.route_key.as_deref());
+        while self.attempts < pool.attempts_max && Instant::now() < self.deadline {
+            let request = PickRequest { excluded: &self.excluded, source: self.source, route_key: key };
+            let slot = match context.pool.pick_until(&request, self.deadline).await {
+                Ok(slot) => slot,
+                Err(_) if self.excluded.is_empty() => return Err((CloseReason::NoEndpoint, last_reply)),
+                Err(_) => {
+                    // Every endpoint has failed this client once: after a breath each gets another chance.
+                    self.excluded.clear();
+                    tokio::time::sleep(self.breath()).await;
+                    continue;
+                }
+            };
+            self.attempts += 1;
+            if self.attempts > 1 {
+                context.tallies.retries.add(1);
+            }
+            let endpoint = slot.endpoint();
+            match self.attempt(context, pool, preface, slot).await {
+                Ok(joined) => return Ok(joined),
+                Err(failure) => {
+                    tracing::debug!(
+                        pool = %context.pool.name(), %endpoint, failure = failure.kind.label(),
+                        attempt = self.attempts, "endpoint failed a client"
+                    );
+                    self.excluded.push(endpoint);
+                    if !failure.reply.is_empty() {
+                        last_reply = failure.reply;
+                    }
+                }
+            }
+        }
+        let reason = if self.attempts == 0 { CloseReason::NoEndpoint } else { CloseReason::ConnectFailed };
+        Err((reason, last_reply))
+    }
+
+    /// Before all endpoints are tried again: 100 ms per attempt so far, at most a second.
+    fn breath(&self) -> Duration {
+        Duration::from_millis(100).saturating_mul(self.attempts.min(10))
+    }
+
+    /// One endpoint. The slot is told how it went.
+    async fn attempt(
+        &self,
+        context: &Context,
+        pool: &PoolSettings,
+        preface: &Preface,
+        mut slot: Slot,
+    ) -> Result<(Slot, TcpStream, Verdict), Failure> {
+        match self.try_endpoint(context, pool, preface, slot.endpoint()).await {
+            Ok((stream, verdict)) => {
+                slot.established();
+                Ok((slot, stream, verdict))
+            }
+            Err(failure) => {
+                slot.failed(failure.kind);
+                Err(failure)
+            }
+        }
+    }
+
+    async fn try_endpoint(
+        &self,
+        context: &Context,
+        pool: &PoolSettings,
+        preface: &Preface,
+        endpoint: EndpointId,
+    ) -> Result<(TcpStream, Verdict), Failure> {
+        let dial_by = self.deadline.min(Instant::now() + pool.connect_timeout);
+        let mut stream = match timeout_at(dial_by, dial(endpoint, &context.settings)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(dial_failure(&error).into()),
+            Err(_elapsed) => return Err(ConnectFailure::DialTimeout.into()),
+        };
+        let header = proxy_header(pool.proxy_protocol, preface);
+        let Some(connect) = &preface.connect else {
+            send(&mut stream, &header, &preface.bytes).await.map_err(|_error| ConnectFailure::Refused)?;
+            return Ok((stream, Verdict::Accepted { reply: Vec::new(), server_keep_alive_s: None }));
+        };
+        let answer_by = self.deadline.min(Instant::now() + pool.connack_timeout);
+        let exchange = async {
+            send(&mut stream, &header, &preface.bytes[..connect.length])
+                .await
+                .map_err(|_error| ConnectFailure::ClosedBeforeConnack)?;
+            read_reply(&mut stream, connect, context.settings.preface_bytes_max).await
+        };
+        match timeout_at(answer_by, exchange).await {
+            Ok(verdict) => verdict.map(|verdict| (stream, verdict)),
+            Err(_elapsed) => Err(ConnectFailure::ConnackTimeout.into()),
+        }
+    }
+}
+
+async fn dial(endpoint: EndpointId, settings: &super::Settings) -> io::Result<TcpStream> {
+    let addr = endpoint.addr();
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Small packets that wait for an ACK (Nagle) would add a round trip to every QoS 1 message.
+    socket.set_nodelay(true)?;
+    if !settings.tcp_keepalive.is_zero() {
+        let keepalive = socket2::TcpKeepalive::new().with_time(settings.tcp_keepalive);
+        socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+    }
+    socket.connect(addr).await
+}
+
+/// An endpoint is blamed only for what it can help.
+fn dial_failure(error: &io::Error) -> ConnectFailure {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(
+            Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ACCESS | Errno::PERM,
+        ) => ConnectFailure::Local,
+        Some(Errno::TIMEDOUT) => ConnectFailure::DialTimeout,
+        _ => ConnectFailure::Refused,
+    }
+}
+
+/// Header and CONNECT in one segment where that costs no copy of a large CONNECT.
+async fn send(stream: &mut TcpStream, header: &[u8], bytes: &[u8]) -> io::Result<()> {
+    match (header, bytes) {
+        (header, bytes) if header.is_empty() => stream.write_all(bytes).await,
+        (header, bytes) => stream.write_all(&[header, bytes].concat()).await,
+    }
+}
+
+async fn read_reply(stream: &mut TcpStream, connect: &ConnectFacts, bytes_max: usize) -> Result<Verdict, Failure> {
+    let mut reply = Vec::new();
+    loop {
+        match read_into(stream, &mut reply).await {
+            Ok(0) | Err(_) => return Err(ConnectFailure::ClosedBeforeConnack.into()),
+            Ok(_) => {}
+        }
+        match decode_first_reply(&reply, connect.version, bytes_max) {
+            Ok(Decoded::Incomplete { .. }) => {}
+            Ok(Decoded::Complete { value: FirstReply::Auth, .. }) => {
+                // Enhanced authentication (MQTT 5.0 §4.12): the exchange goes on between client and broker.
+                return Ok(Verdict::Accepted { reply, server_keep_alive_s: None });
+            }
+            Ok(Decoded::Complete { value: FirstReply::Connack(connack), .. }) => {
+                if connack.is_accepted() {
+                    let server_keep_alive_s = connack.server_keep_alive;
+                    return Ok(Verdict::Accepted { reply, server_keep_alive_s });
+                }
+                if connack.is_unavailable() {
+                    return Err(Failure { kind: ConnectFailure::ConnackUnavailable(connack.code), reply });
+                }
+                return Ok(Verdict::Refused { reply });
+            }
+            Err(_) => return Err(ConnectFailure::NotMqtt.into()),
+        }
+    }
+}
+
+/// Appends one read to `into`; cancel-safe.
+async fn read_into(stream: &mut TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|cx| {
+        with_scratch(|scratch| {
+            let data = ready!(poll_read_plain(stream, cx, &mut scratch.wire))?;
+            into.extend_from_slice(data);
+            Poll::Ready(Ok(data.len()))
+        })
+    })
+    .await
+}
+
+fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
+    if protocol == ProxyProtocol::Off {
+        return Vec::new();
+    }
+    let tls = preface.tls.as_ref().map(|facts| TlsInfo {
+        version: facts.version,
+        cipher: facts.cipher,
+        alpn: facts.alpn.as_deref(),
+        authority: facts.server_name.as_deref(),
+        client_cn: facts.client_common_name.as_deref(),
+        client_cert_presented: facts.client_certificate,
+        verified: facts.client_certificate,
+    });
+    let header = Header { source: preface.addr, destination: preface.local, tls };
+    match protocol {
+        ProxyProtocol::V1 => header.encode_v1(),
+        _ => header.encode_v2(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_shortage_is_not_the_endpoints_fault() {
+        for (errno, expected) in [
+            (rustix::io::Errno::ADDRNOTAVAIL, ConnectFailure::Local),
+            (rustix::io::Errno::MFILE, ConnectFailure::Local),
+            (rustix::io::Errno::CONNREFUSED, ConnectFailure::Refused),
+            (rustix::io::Errno::HOSTUNREACH, ConnectFailure::Refused),
+            (rustix::io::Errno::TIMEDOUT, ConnectFailure::DialTimeout),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(dial_failure(&error), expected, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_mqtt_client_hears_the_broker_or_us_and_a_tcp_client_nothing() {
+        assert_eq!(last_word(None, vec![1]), None);
+        assert_eq!(last_word(Some(Version::V5), vec![0x20, 3, 0, 0x97, 0]), Some(vec![0x20, 3, 0, 0x97, 0]));
+        assert_eq!(last_word(Some(Version::V311), Vec::new()), Some(vec![0x20, 2, 0, 3]));
+    }
+}
