@@ -1,0 +1,307 @@
+//! Connections through a running instance: what a client sees, what a broker sees, what is counted.
+
+use crate::rig::Rig;
+use crate::support::client::{Client, ConnectError};
+use crate::support::fake::{BlackHole, ClosedPort, FakeBroker, Script};
+use crate::support::packet::{self, Connect, Version};
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+fn any() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+async fn broker(script: Script) -> FakeBroker {
+    FakeBroker::start(any(), script).await.unwrap()
+}
+
+async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset after the answer is an end as well.
+    let _ended = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection is closed");
+    bytes
+}
+
+#[tokio::test]
+async fn every_version_connects_plain_and_tls_and_the_connect_is_replayed_unchanged() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut connection = 0;
+    for door in [rig.plain(), rig.tls()] {
+        for version in Version::ALL {
+            let connect = Connect {
+                username: Some("user".into()),
+                password: Some(b"secret".to_vec()),
+                will: Some(("will/topic".into(), b"gone".to_vec())),
+                ..Connect::new(version, "replayed")
+            };
+            let mut client = Client::connect(&door, &connect).await.unwrap();
+            client.ping().await.unwrap();
+            let received = broker.received(connection);
+            assert!(received.starts_with(&connect.bytes()), "{version:?}");
+            client.disconnect().await.unwrap();
+            connection += 1;
+        }
+    }
+    rig.wait_closed("mqtt", "client_closed", 3.0).await;
+    rig.wait_closed("mqtts", "client_closed", 3.0).await;
+}
+
+#[tokio::test]
+async fn a_megabyte_passes_both_ways_through_tls_and_plain() {
+    let broker = broker(Script::Echo).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    for _ in 0..2 {
+        let mut stream = rig.tcp().open().await.unwrap();
+        let data: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let mut back = vec![0; data.len()];
+        let (mut reader, mut writer) = tokio::io::split(&mut stream);
+        let (sent, received) = tokio::join!(writer.write_all(&data), reader.read_exact(&mut back));
+        sent.unwrap();
+        received.unwrap();
+        assert!(back == data);
+    }
+}
+
+#[tokio::test]
+async fn clients_spread_evenly_over_three_endpoints() {
+    let brokers = [broker(Script::Serve).await, broker(Script::Serve).await, broker(Script::Serve).await];
+    let addrs: Vec<_> = brokers.iter().map(FakeBroker::addr).collect();
+    let rig = Rig::start(&addrs, "", "").await;
+    rig.wait_eligible(3).await;
+    let mut clients = Vec::new();
+    for index in 0..30 {
+        clients.push(Client::connect(&rig.plain(), &Connect::new(Version::V5, &format!("c{index}"))).await.unwrap());
+    }
+    assert_eq!(rig.connections().await, [10, 10, 10]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_bypassed_before_the_client_notices() {
+    let closed = ClosedPort::new(any()).unwrap();
+    for (script, failure) in [
+        (Some(Script::Close), "closed_before_connack"),
+        (Some(Script::CloseAfterConnect), "closed_before_connack"),
+        (Some(Script::Connack(0x97)), "connack_unavailable"),
+        (Some(Script::Connack(0x9c)), "connack_unavailable"),
+        (Some(Script::Mute), "connack_timeout"),
+        (Some(Script::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())), "not_mqtt"),
+        (None, "refused"),
+    ] {
+        let good = broker(Script::Serve).await;
+        let (bad_addr, _bad) = match script {
+            Some(script) => {
+                let bad = broker(script).await;
+                (bad.addr(), Some(bad))
+            }
+            None => (closed.addr(), None),
+        };
+        let rig = Rig::start(&[bad_addr, good.addr()], "", "connack_timeout = \"100ms\"").await;
+        rig.wait_eligible(if failure == "refused" { 1 } else { 2 }).await;
+        let mut clients = Vec::new();
+        for index in 0..4 {
+            let connect = Connect::new(Version::V5, &format!("c{index}"));
+            clients.push(Client::connect(&rig.plain(), &connect).await.expect(failure));
+        }
+        let failures = rig
+            .metric(&format!(
+                "tidegate_endpoint_connect_failures_total{{pool=\"brokers\",endpoint=\"{bad_addr}\",reason=\"{failure}\"}}"
+            ))
+            .await;
+        assert!(failure == "refused" || failures >= 1.0, "{failure}: {failures}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_every_broker_would_give_reaches_the_client() {
+    for (version, code) in [(Version::V5, 0x86), (Version::V311, 4)] {
+        let broker = broker(Script::Connack(code)).await;
+        let rig = Rig::start(&[broker.addr()], "", "").await;
+        let refused = Client::connect(&rig.plain(), &Connect::new(version, "bad")).await;
+        assert!(matches!(refused, Err(ConnectError::Refused(c)) if c == code), "{version:?}");
+        rig.wait_closed("mqtt", "connect_refused", 1.0).await;
+        assert_eq!(broker.accepted(), 2, "one probe, one attempt");
+    }
+}
+
+#[tokio::test]
+async fn without_an_endpoint_the_client_is_told_that_the_server_is_unavailable() {
+    let closed = ClosedPort::new(any()).unwrap();
+    let rig = Rig::start(&[closed.addr()], "join_timeout = \"300ms\"", "").await;
+    for (version, code) in [(Version::V5, 0x88), (Version::V311, 3), (Version::V31, 3)] {
+        let refused = Client::connect(&rig.plain(), &Connect::new(version, "c")).await;
+        assert!(matches!(refused, Err(ConnectError::Refused(c)) if c == code), "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_costs_one_dial_time_out() {
+    let hole = BlackHole::new(any()).unwrap();
+    let good = broker(Script::Serve).await;
+    let rig = Rig::start(&[hole.addr(), good.addr()], "", "connect_timeout = \"100ms\"").await;
+    for index in 0..3 {
+        Client::connect(&rig.plain(), &Connect::new(Version::V5, &format!("c{index}"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn hostile_first_bytes_are_closed_and_counted() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "preface_timeout = \"300ms\"\npreface_bytes_max = \"1KiB\"", "").await;
+    let huge = [0x10, 0xff, 0xff, 0xff, 0x7f];
+    for (bytes, reason, answer) in [
+        (b"GET / HTTP/1.1\r\n\r\n".as_slice(), "not_mqtt", b"".as_slice()),
+        (b"\x16\x03\x01\x02\x00\x01", "tls_on_plain_port", b""),
+        (&huge, "preface_too_large", b""),
+        (b"\x10\x0c\x00\x04MQTT\x04", "preface_timeout", b""),
+        (b"", "preface_timeout", b""),
+        (b"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00", "unsupported_version", b"\x20\x02\x00\x01"),
+        (b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00", "malformed_connect", b""),
+    ] {
+        let mut stream = rig.plain().open().await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        assert_eq!(read_to_end(&mut stream).await, answer, "{reason}");
+        rig.wait_closed("mqtt", reason, 1.0).await;
+    }
+    let mut stream = crate::support::client::Door::plain(rig.addr("mqtts")).open().await.unwrap();
+    stream.write_all(&Connect::new(Version::V5, "plain").bytes()).await.unwrap();
+    read_to_end(&mut stream).await;
+    rig.wait_closed("mqtts", "tls_failed", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_connect_in_single_bytes_is_served() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut stream = rig.plain().open().await.unwrap();
+    for byte in Connect::new(Version::V5, "slow").bytes() {
+        stream.write_all(&[byte]).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    let connack = packet::read(&mut stream).await.unwrap().unwrap();
+    assert_eq!(connack.connack_code().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut bytes = Connect::new(Version::V311, "hasty").bytes();
+    bytes.extend(packet::publish(Version::V311, "t", b"fire and forget", 0, 0));
+    bytes.extend(packet::bare(packet::kind::DISCONNECT));
+    let mut stream = rig.plain().open().await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let before = broker.accepted();
+    broker.wait_accepted(before.max(1)).await;
+    for connection in 0..50 {
+        if connection < broker.accepted() && broker.received(connection).ends_with(&bytes) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let all: Vec<_> = (0..broker.accepted()).map(|connection| broker.received(connection)).collect();
+    assert!(all.iter().any(|received| received.ends_with(&bytes)), "{all:?}");
+}
+
+#[tokio::test]
+async fn an_idle_client_is_closed_by_its_own_keep_alive() {
+    let broker = broker(Script::Connack(0)).await;
+    let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"\nidle_timeout = \"1h\"";
+    let rig = Rig::start(&[broker.addr()], listener, "").await;
+    let connect = Connect { keep_alive_s: 1, ..Connect::new(Version::V311, "idle") };
+    let mut client = Client::connect(&rig.plain(), &connect).await.unwrap();
+    assert_eq!(client.closed().await.unwrap(), b"");
+    rig.wait_closed("mqtt", "idle_timeout", 1.0).await;
+}
+
+#[tokio::test]
+async fn the_brokers_server_keep_alive_rules_over_the_clients() {
+    // CONNACK, reason 0, properties: Server Keep Alive (0x13) 1 s.
+    let broker = broker(Script::Answer(vec![0x20, 6, 0, 0, 3, 0x13, 0, 1])).await;
+    let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"";
+    let rig = Rig::start(&[broker.addr()], listener, "").await;
+    let connect = Connect { keep_alive_s: 600, ..Connect::new(Version::V5, "idle") };
+    let mut client = Client::connect(&rig.plain(), &connect).await.unwrap();
+    client.closed().await.unwrap();
+    rig.wait_closed("mqtt", "idle_timeout", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_tcp_client_may_close_one_half_and_read_on() {
+    let broker = broker(Script::Echo).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut stream = rig.tcp().open().await.unwrap();
+    stream.write_all(b"half").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(read_to_end(&mut stream).await, b"half");
+    rig.wait_closed("tcp", "client_closed", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_closes_its_clients() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "orphan")).await.unwrap();
+    broker.stop().await;
+    client.closed().await.unwrap();
+}
+
+#[tokio::test]
+async fn limits_per_address_close_and_count() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "max_connections_per_address = 2", "").await;
+    let connect = |id: &str| Connect::new(Version::V5, id);
+    let _first = Client::connect(&rig.plain(), &connect("1")).await.unwrap();
+    let _second = Client::connect(&rig.plain(), &connect("2")).await.unwrap();
+    assert!(Client::connect(&rig.plain(), &connect("3")).await.is_err());
+    let elsewhere = rig.plain().from("127.0.0.9".parse().unwrap());
+    Client::connect(&elsewhere, &connect("4")).await.unwrap();
+    rig.wait_closed("mqtt", "address_limit", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_drain_says_unready_first_then_closes_what_is_left_and_ends() {
+    let broker = broker(Script::Serve).await;
+    let more = "[drain]\ndelay = \"300ms\"\ngrace = \"0s\"\nrate = 1000\ntimeout = \"10s\"";
+    let rig = Rig::start_with(&[broker.addr()], "", "", more).await;
+    rig.wait_eligible(1).await;
+    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "drained")).await.unwrap();
+    assert_eq!(rig.get("/readyz").await.0, 200);
+    rig.drain();
+    crate::support::wait::until("the phase", || true).await;
+    while rig.get("/readyz").await.0 == 200 {
+        tokio::task::yield_now().await;
+    }
+    Client::connect(&rig.plain(), &Connect::new(Version::V5, "late")).await.expect("accepted during the delay");
+    client.closed().await.unwrap();
+    drop(rig);
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
+    let broker = broker(Script::Echo).await;
+    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let mut stream = rig.tcp().open().await.unwrap();
+    let data = vec![7_u8; 4_000_000];
+    let (mut reader, mut writer) = tokio::io::split(&mut stream);
+    let send = async {
+        writer.write_all(&data).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut total = 0;
+        let mut piece = [0; 1500];
+        loop {
+            match reader.read(&mut piece).await.unwrap() {
+                0 => break total,
+                read => total += read,
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((), total) = tokio::join!(send, receive);
+    assert_eq!(total, data.len());
+}
