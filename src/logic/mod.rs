@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod balance;
 pub mod close_reason;
+pub mod dns_answer;
+pub mod dns_schedule;
 pub mod endpoint;
 pub mod event;
 pub mod health_state;
