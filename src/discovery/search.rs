@@ -34,7 +34,10 @@ pub(super) fn candidates(name: &str, search: &[String], preferred: Option<&str>)
             names.push(candidate);
         }
     }
-    if let Some(position) = names.iter().position(|name| Some(name.as_str()) == preferred) {
+    if let Some(position) = names
+        .iter()
+        .position(|name| Some(name.as_str()) == preferred)
+    {
         names[..=position].rotate_right(1);
     }
     names
@@ -46,16 +49,30 @@ mod tests {
 
     fn check(name: &str, search: &[&str], preferred: Option<&str>, expected: &[&str]) {
         let search: Vec<_> = search.iter().map(|&domain| domain.to_owned()).collect();
-        assert_eq!(candidates(name, &search, preferred), expected, "{name} {search:?} {preferred:?}");
+        assert_eq!(
+            candidates(name, &search, preferred),
+            expected,
+            "{name} {search:?} {preferred:?}"
+        );
     }
 
     #[test]
     fn names_are_tried_in_the_order_that_their_dots_suggest() {
         check("broker", &[], None, &["broker."]);
-        check("broker", &["a.test", "test."], None, &["broker.a.test.", "broker.test.", "broker."]);
+        check(
+            "broker",
+            &["a.test", "test."],
+            None,
+            &["broker.a.test.", "broker.test.", "broker."],
+        );
         check("mqtt.a", &["test"], None, &["mqtt.a.", "mqtt.a.test."]);
         check("mqtt.a.", &["test"], None, &["mqtt.a."]);
-        check("broker", &[".", "", "test", "test"], None, &["broker.test.", "broker."]);
+        check(
+            "broker",
+            &[".", "", "test", "test"],
+            None,
+            &["broker.test.", "broker."],
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a DNS answer changes: the last good set per address family, per SRV target and for the whole name.
+//! What a DNS answer changes: the last good set per address family and per SRV host.
 //!
 //! A failure never takes an endpoint away; only an answer does. The rules, in the order of [`AddressMemory::merge`]:
 //!
@@ -10,17 +10,14 @@
 //! | SERVFAIL, time-out, other | any | unchanged |
 //! | any failure | no records | unchanged |
 //!
-//! Absent on purpose: sockets, names' spelling (`discovery::search`) and waiting (`logic::dns_schedule`).
+//! Absent on purpose: what the pool hears of it (`logic::published`), names' spelling (`discovery::search`) and waiting
+//! (`logic::dns_schedule`).
 
 use crate::logic::endpoint::{EndpointId, Target};
-use std::cmp::Reverse;
+use crate::logic::published::ENDPOINTS_MAX;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-
-/// Endpoints that one name may bring; more are dropped and reported. A name with more is a mistake or an attack, and
-/// every count that is gossiped grows with it.
-pub const ENDPOINTS_MAX: usize = 1024;
 
 /// Why a question brought no records, the least alarming first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,11 +103,13 @@ impl Merge {
         self.ttl = Some(self.ttl.map_or(ttl, |known| known.min(ttl)));
     }
 
-    fn missed(&mut self, miss: Miss) {
+    /// One more thing failed.
+    pub fn missed(&mut self, miss: Miss) {
         self.miss = self.miss.max(Some(miss));
     }
 
     /// Both together: the shortest TTL, the worst miss.
+    #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         if let Some(ttl) = other.ttl {
             self.found(ttl);
@@ -130,8 +129,8 @@ pub struct AddressMemory {
 impl AddressMemory {
     /// Takes in one answer by the table at the top of this file.
     pub fn merge(&mut self, answer: AddressAnswer) -> Merge {
-        let families =
-            [answer.ipv4, answer.ipv6].map(|answer| answer.map(|answer| answer.and_then(non_empty)));
+        let families = [answer.ipv4, answer.ipv6]
+            .map(|answer| answer.map(|answer| answer.and_then(non_empty)));
         let any_found = families.iter().flatten().any(Result::is_ok);
         let mut merge = Merge::default();
         for (kept, answer) in [&mut self.ipv4, &mut self.ipv6].into_iter().zip(families) {
@@ -189,7 +188,8 @@ impl ServiceMemory {
             Ok(found) => {
                 merge.found(found.ttl);
                 self.records = found.items;
-                self.hosts.retain(|host, _| self.records.iter().any(|record| record.host == *host));
+                self.hosts
+                    .retain(|host, _| self.records.iter().any(|record| record.host == *host));
                 for record in &self.records {
                     self.hosts.entry(record.host.clone()).or_default();
                 }
@@ -206,14 +206,21 @@ impl ServiceMemory {
 
     /// Takes in one host's addresses. A host that the records do not name changes nothing.
     pub fn merge_host(&mut self, host: &str, answer: AddressAnswer) -> Merge {
-        self.hosts.get_mut(host).map(|memory| memory.merge(answer)).unwrap_or_default()
+        self.hosts
+            .get_mut(host)
+            .map(|memory| memory.merge(answer))
+            .unwrap_or_default()
     }
 
     /// One target per record and address.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         for record in &self.records {
-            let addrs = self.hosts.get(&record.host).into_iter().flat_map(AddressMemory::addrs);
+            let addrs = self
+                .hosts
+                .get(&record.host)
+                .into_iter()
+                .flat_map(AddressMemory::addrs);
             targets.extend(addrs.map(|ip| Target {
                 weight: record.weight.max(1),
                 priority: record.priority,
@@ -225,66 +232,12 @@ impl ServiceMemory {
     }
 }
 
-/// A difference that the pool should hear of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The complete new list, sorted by endpoint, each endpoint once.
-    pub targets: Vec<Target>,
-    /// What is new.
-    pub added: Vec<EndpointId>,
-    /// What has vanished.
-    pub removed: Vec<EndpointId>,
-    /// How many were dropped because of [`ENDPOINTS_MAX`].
-    pub dropped: usize,
-}
-
-/// The list that the pool was told last.
-#[derive(Clone, Debug, Default)]
-pub struct Published {
-    targets: Vec<Target>,
-}
-
-impl Published {
-    /// Sorts, removes duplicates and compares. `None`: nothing to tell, which includes the list that became empty:
-    /// endpoints are never taken away without a replacement.
-    pub fn replace(&mut self, mut targets: Vec<Target>) -> Option<Change> {
-        // An endpoint named twice gets its best priority and, within it, its largest weight.
-        targets.sort_by(|a, b| {
-            (a.id, a.priority, Reverse(a.weight), &a.name).cmp(&(b.id, b.priority, Reverse(b.weight), &b.name))
-        });
-        targets.dedup_by_key(|target| target.id);
-        let dropped = targets.len().saturating_sub(ENDPOINTS_MAX);
-        targets.truncate(ENDPOINTS_MAX);
-        if targets.is_empty() || targets == self.targets {
-            return None;
-        }
-        let added = missing_from(&self.targets, &targets);
-        let removed = missing_from(&targets, &self.targets);
-        self.targets.clone_from(&targets);
-        Some(Change { targets, added, removed, dropped })
-    }
-
-    /// How many endpoints the pool knows.
-    pub fn len(&self) -> usize {
-        self.targets.len()
-    }
-
-    /// Whether the pool was never told anything.
-    pub fn is_empty(&self) -> bool {
-        self.targets.is_empty()
-    }
-}
-
-/// The ids of `new` that the sorted `old` does not have.
-fn missing_from(old: &[Target], new: &[Target]) -> Vec<EndpointId> {
-    new.iter()
-        .map(|target| target.id)
-        .filter(|id| old.binary_search_by_key(id, |target| target.id).is_err())
-        .collect()
-}
-
 fn non_empty<T>(found: Found<T>) -> Answer<T> {
-    if found.items.is_empty() { Err(Miss::NoData) } else { Ok(found) }
+    if found.items.is_empty() {
+        Err(Miss::NoData)
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -294,9 +247,13 @@ mod tests {
     const V4: &str = "10.0.0.1";
     const V6: &str = "fd00::1";
 
+    #[expect(clippy::unnecessary_wraps, reason = "reads as the field it fills")]
     fn found(addrs: &[&str]) -> Option<Answer<IpAddr>> {
         let items = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
-        Some(Ok(Found { items, ttl: Duration::from_secs(5) }))
+        Some(Ok(Found {
+            items,
+            ttl: Duration::from_secs(5),
+        }))
     }
 
     fn answer(ipv4: Option<Answer<IpAddr>>, ipv6: Option<Answer<IpAddr>>) -> AddressAnswer {
@@ -326,9 +283,19 @@ mod tests {
         for miss in [Miss::NxDomain, Miss::ServFail, Miss::Timeout, Miss::Other] {
             check(found(&[other]), Some(Err(miss)), &[other, V6], Some(miss));
             check(Some(Err(miss)), Some(Err(miss)), &[V4, V6], Some(miss));
-            check(Some(Err(miss)), Some(Err(Miss::NoData)), &[V4, V6], Some(miss));
+            check(
+                Some(Err(miss)),
+                Some(Err(Miss::NoData)),
+                &[V4, V6],
+                Some(miss),
+            );
         }
-        check(Some(Err(Miss::NoData)), Some(Err(Miss::NoData)), &[V4, V6], Some(Miss::NoData));
+        check(
+            Some(Err(Miss::NoData)),
+            Some(Err(Miss::NoData)),
+            &[V4, V6],
+            Some(Miss::NoData),
+        );
         check(found(&[]), found(&[]), &[V4, V6], Some(Miss::NoData));
         check(None, found(&[V6]), &[V6], None);
     }
@@ -337,28 +304,57 @@ mod tests {
     fn family_that_never_answered_is_not_stale() {
         let mut memory = AddressMemory::default();
         let merge = memory.merge(answer(found(&[V4]), Some(Err(Miss::Timeout))));
-        assert_eq!(merge, Merge { ttl: Some(Duration::from_secs(5)), miss: None });
-        let merge = AddressMemory::default().merge(answer(Some(Err(Miss::NxDomain)), Some(Err(Miss::NoData))));
-        assert_eq!(merge, Merge { ttl: None, miss: Some(Miss::NxDomain) });
+        assert_eq!(
+            merge,
+            Merge {
+                ttl: Some(Duration::from_secs(5)),
+                miss: None
+            }
+        );
+        let merge = AddressMemory::default()
+            .merge(answer(Some(Err(Miss::NxDomain)), Some(Err(Miss::NoData))));
+        assert_eq!(
+            merge,
+            Merge {
+                ttl: None,
+                miss: Some(Miss::NxDomain)
+            }
+        );
     }
 
     fn record(host: &str, port: u16, priority: u16, weight: u16) -> ServiceRecord {
-        ServiceRecord { host: host.to_owned(), port, priority, weight }
+        ServiceRecord {
+            host: host.to_owned(),
+            port,
+            priority,
+            weight,
+        }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "reads as the answer it is")]
     fn records(items: Vec<ServiceRecord>) -> Answer<ServiceRecord> {
-        Ok(Found { items, ttl: Duration::from_secs(9) })
+        Ok(Found {
+            items,
+            ttl: Duration::from_secs(9),
+        })
     }
 
     #[test]
     fn srv_keeps_the_last_good_addresses_per_host() {
         let mut memory = ServiceMemory::default();
-        memory.merge_records(records(vec![record("a", 1883, 0, 0), record("b", 1884, 1, 7)]));
+        memory.merge_records(records(vec![
+            record("a", 1883, 0, 0),
+            record("b", 1884, 1, 7),
+        ]));
         assert_eq!(memory.hosts().collect::<Vec<_>>(), ["a", "b"]);
         memory.merge_host("a", answer(found(&["10.0.0.1"]), Some(Err(Miss::NoData))));
         memory.merge_host("b", answer(found(&["10.0.0.2"]), Some(Err(Miss::NoData))));
         let seen = |memory: &ServiceMemory| -> Vec<_> {
-            memory.targets().iter().map(|t| (t.id.to_string(), t.priority, t.weight, t.name.clone())).collect()
+            memory
+                .targets()
+                .iter()
+                .map(|t| (t.id.to_string(), t.priority, t.weight, t.name.clone()))
+                .collect()
         };
         let both = [
             ("10.0.0.1:1883".to_owned(), 0, 1, "a".to_owned()),
@@ -366,61 +362,41 @@ mod tests {
         ];
         assert_eq!(seen(&memory), both);
 
-        let merge = memory.merge_host("a", answer(Some(Err(Miss::ServFail)), Some(Err(Miss::ServFail))));
+        let merge = memory.merge_host(
+            "a",
+            answer(Some(Err(Miss::ServFail)), Some(Err(Miss::ServFail))),
+        );
         assert_eq!(merge.miss, Some(Miss::ServFail));
-        assert_eq!(memory.merge_records(Err(Miss::Timeout)).miss, Some(Miss::Timeout));
-        assert_eq!(memory.merge_records(records(vec![record("", 0, 0, 0)])).miss, Some(Miss::NoData));
+        assert_eq!(
+            memory.merge_records(Err(Miss::Timeout)).miss,
+            Some(Miss::Timeout)
+        );
+        assert_eq!(
+            memory
+                .merge_records(records(vec![record("", 0, 0, 0)]))
+                .miss,
+            Some(Miss::NoData)
+        );
         assert_eq!(seen(&memory), both, "failures change nothing");
 
         memory.merge_records(records(vec![record("b", 1884, 1, 7)]));
         assert_eq!(seen(&memory), both[1..]);
-        assert_eq!(memory.merge_host("a", answer(found(&["10.0.0.1"]), None)), Merge::default());
+        assert_eq!(
+            memory.merge_host("a", answer(found(&["10.0.0.1"]), None)),
+            Merge::default()
+        );
         assert_eq!(seen(&memory), both[1..]);
-    }
-
-    fn target(addr: &str, priority: u16, weight: u16) -> Target {
-        Target { priority, weight, ..Target::plain(EndpointId(addr.parse().unwrap())) }
-    }
-
-    #[test]
-    fn only_a_difference_is_published() {
-        let mut published = Published::default();
-        assert_eq!(published.replace(Vec::new()), None);
-        let change = published.replace(vec![target("10.0.0.2:1", 0, 1), target("10.0.0.1:1", 0, 1)]).unwrap();
-        assert_eq!(change.targets, [target("10.0.0.1:1", 0, 1), target("10.0.0.2:1", 0, 1)]);
-        assert_eq!((change.added.len(), change.removed.len()), (2, 0));
-
-        let rotated = vec![target("10.0.0.1:1", 0, 1), target("10.0.0.2:1", 0, 1), target("10.0.0.1:1", 0, 1)];
-        assert_eq!(published.replace(rotated), None, "order and repetition are no difference");
-        assert_eq!(published.replace(Vec::new()), None, "an empty list replaces nothing");
-        assert_eq!(published.len(), 2);
-
-        let change = published.replace(vec![target("10.0.0.1:1", 0, 9), target("10.0.0.3:1", 0, 1)]).unwrap();
-        assert_eq!(change.added, [EndpointId("10.0.0.3:1".parse().unwrap())]);
-        assert_eq!(change.removed, [EndpointId("10.0.0.2:1".parse().unwrap())]);
-        let change = published.replace(vec![target("10.0.0.1:1", 0, 8), target("10.0.0.3:1", 0, 1)]).unwrap();
-        assert!(change.added.is_empty() && change.removed.is_empty(), "a weight alone is a change");
-    }
-
-    #[test]
-    fn endpoint_named_twice_gets_its_best_priority() {
-        let list = vec![target("10.0.0.1:1", 2, 9), target("10.0.0.1:1", 1, 3), target("10.0.0.1:1", 1, 5)];
-        let change = Published::default().replace(list).unwrap();
-        assert_eq!(change.targets, [target("10.0.0.1:1", 1, 5)]);
-    }
-
-    #[test]
-    fn endpoints_over_the_limit_are_dropped() {
-        let list = (0..ENDPOINTS_MAX + 3)
-            .map(|n| target(&format!("10.0.{}.{}:1", n / 256, n % 256), 0, 1))
-            .collect();
-        let change = Published::default().replace(list).unwrap();
-        assert_eq!((change.targets.len(), change.dropped), (ENDPOINTS_MAX, 3));
     }
 
     #[test]
     fn outcome_labels_fit_their_index() {
-        for miss in [Miss::NoData, Miss::NxDomain, Miss::Other, Miss::ServFail, Miss::Timeout] {
+        for miss in [
+            Miss::NoData,
+            Miss::NxDomain,
+            Miss::Other,
+            Miss::ServFail,
+            Miss::Timeout,
+        ] {
             assert_eq!(format!("{miss:?}").to_lowercase(), miss.label());
         }
     }

@@ -23,26 +23,29 @@ pub struct Schedule {
 impl Schedule {
     /// `floor` and `ceiling` bound the TTL; `retry` is the first wait after a failure, which doubles up to `ceiling`.
     pub fn new(floor: Duration, ceiling: Duration, retry: Duration) -> Self {
-        Self { floor, ceiling: ceiling.max(floor), retry, misses: 0, answered: false }
+        Self {
+            floor,
+            ceiling: ceiling.max(floor),
+            retry,
+            misses: 0,
+            answered: false,
+        }
     }
 
     /// The wait after a look-up that ended so.
     pub fn next(&mut self, merge: Merge, rng: &mut fastrand::Rng) -> Duration {
         self.answered |= merge.ttl.is_some();
         let by_ttl = merge.ttl.map(|ttl| ttl.clamp(self.floor, self.ceiling));
-        let by_retry = match merge.miss {
-            None => {
-                self.misses = 0;
-                None
-            }
-            Some(_) => {
-                let doubled = self.retry.saturating_mul(1 << self.misses.min(20));
-                self.misses = self.misses.saturating_add(1);
-                let longest =
-                    if self.answered { self.ceiling } else { self.ceiling.min(FIRST_ANSWER_WAIT_MAX) };
-                Some(doubled.min(longest).max(self.floor))
-            }
-        };
+        let by_retry = merge.miss.map(|_| {
+            let doubled = self.retry.saturating_mul(1 << self.misses.min(20));
+            let longest = if self.answered {
+                self.ceiling
+            } else {
+                self.ceiling.min(FIRST_ANSWER_WAIT_MAX)
+            };
+            doubled.min(longest).max(self.floor)
+        });
+        self.misses = by_retry.map_or(0, |_| self.misses.saturating_add(1));
         let wait = match (by_ttl, by_retry) {
             (Some(ttl), Some(retry)) => ttl.min(retry),
             (Some(wait), None) | (None, Some(wait)) => wait,
@@ -64,10 +67,16 @@ mod tests {
     }
 
     fn answered(ttl_s: u64) -> Merge {
-        Merge { ttl: Some(Duration::from_secs(ttl_s)), miss: None }
+        Merge {
+            ttl: Some(Duration::from_secs(ttl_s)),
+            miss: None,
+        }
     }
 
-    const FAILED: Merge = Merge { ttl: None, miss: Some(Miss::Timeout) };
+    const FAILED: Merge = Merge {
+        ttl: None,
+        miss: Some(Miss::Timeout),
+    };
 
     /// The wait without its jitter, which is checked against its bounds.
     fn next_s(schedule: &mut Schedule, merge: Merge, expected_s: u64) {
@@ -75,12 +84,22 @@ mod tests {
         let wait = schedule.next(merge, &mut rng);
         let expected = Duration::from_secs(expected_s);
         assert!(wait >= expected, "{merge:?}: {wait:?} < {expected:?}");
-        assert!(wait <= expected + (expected / 10).min(JITTER_MAX), "{merge:?}: {wait:?} > {expected:?}");
+        assert!(
+            wait <= expected + (expected / 10).min(JITTER_MAX),
+            "{merge:?}: {wait:?} > {expected:?}"
+        );
     }
 
     #[test]
     fn ttl_is_held_between_floor_and_ceiling() {
-        for (ttl_s, expected_s) in [(0, 1), (1, 1), (30, 30), (60, 60), (86_400, 60), (u64::from(u32::MAX), 60)] {
+        for (ttl_s, expected_s) in [
+            (0, 1),
+            (1, 1),
+            (30, 30),
+            (60, 60),
+            (86_400, 60),
+            (u64::from(u32::MAX), 60),
+        ] {
             next_s(&mut schedule(), answered(ttl_s), expected_s);
         }
     }
@@ -107,7 +126,10 @@ mod tests {
     #[test]
     fn stale_family_is_retried_before_the_ttl_of_the_other() {
         let mut schedule = schedule();
-        let half = Merge { ttl: Some(Duration::from_secs(30)), miss: Some(Miss::ServFail) };
+        let half = Merge {
+            ttl: Some(Duration::from_secs(30)),
+            miss: Some(Miss::ServFail),
+        };
         next_s(&mut schedule, half, 1);
         next_s(&mut schedule, half, 2);
     }

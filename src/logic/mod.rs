@@ -15,5 +15,6 @@ pub mod mqtt;
 pub mod outlier;
 pub mod peer;
 pub mod proxy_protocol;
+pub mod published;
 pub mod secret;
 pub mod snapshot;
