@@ -6,6 +6,8 @@
 pub mod backoff;
 pub mod balance;
 pub mod close_reason;
+pub mod dns_answer;
+pub mod dns_schedule;
 pub mod endpoint;
 pub mod event;
 pub mod health_state;
@@ -14,5 +16,6 @@ pub mod outlier;
 pub mod peer;
 pub mod probers;
 pub mod proxy_protocol;
+pub mod published;
 pub mod secret;
 pub mod snapshot;
