@@ -47,9 +47,6 @@ pub enum StartError {
         /// What is wrong with it.
         source: tls::CertificateError,
     },
-    /// The resolver.
-    #[error("dns")]
-    Resolver(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A thread or runtime.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -211,13 +208,7 @@ impl Control {
     async fn run(self, report: &std::sync::mpsc::SyncSender<Started>) {
         let tracker = TaskTracker::new();
         let cancel = self.stop.child_token();
-        let resolver = match Resolver::new(&self.config.dns) {
-            Ok(resolver) => resolver,
-            Err(error) => {
-                let _starter_waits = report.send(Err(StartError::Resolver(Box::new(error))));
-                return;
-            }
-        };
+        let resolver = Resolver::new(&self.config.dns);
         let pools = pools::start(&self.config, &resolver, &self.metrics, &tracker, &cancel);
         let source = InstanceSource {
             fingerprint: fingerprint(&self.config),

@@ -1,5 +1,6 @@
 //! What the configuration says about discovery.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -42,6 +43,17 @@ pub enum DnsSource {
         /// The full record name.
         name: String,
     },
+}
+
+/// As the operator writes it.
+impl fmt::Display for DnsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses { name, port, ipv4: true, .. } => write!(f, "dns+a://{name}:{port}"),
+            Self::Addresses { name, port, .. } => write!(f, "dns+aaaa://{name}:{port}"),
+            Self::Srv { name } => write!(f, "dns+srv://{name}"),
+        }
+    }
 }
 
 /// The `[dns]` table: how names are looked up, the same for brokers and seeds.
