@@ -26,7 +26,8 @@ impl Tally {
 }
 
 /// Upper bounds in seconds of the buckets of [`ListenerTallies::join_seconds`]; one more bucket is +Inf.
-pub const JOIN_BUCKETS_S: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 20.0];
+pub const JOIN_BUCKETS_S: [f64; 10] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 20.0];
 
 /// What one worker counts on one listener.
 #[derive(Debug, Default)]
@@ -65,8 +66,12 @@ impl ListenerTallies {
     /// Records one time to join.
     pub fn observe_join(&self, took: std::time::Duration) {
         let seconds = took.as_secs_f64();
-        let bucket = JOIN_BUCKETS_S.iter().position(|bound| seconds <= *bound).unwrap_or(JOIN_BUCKETS_S.len());
+        let bucket = JOIN_BUCKETS_S
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(JOIN_BUCKETS_S.len());
         self.join_seconds[bucket].add(1);
-        self.join_micros_sum.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.join_micros_sum
+            .add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
