@@ -14,6 +14,9 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { bind: SocketAddr::from(([127, 0, 0, 1], 9090)), token: None }
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            token: None,
+        }
     }
 }
