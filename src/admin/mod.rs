@@ -7,6 +7,7 @@
 //! Absent on purpose: TLS (bind to loopback or put it behind something), and any route that changes the configuration.
 
 mod client;
+mod deadline;
 mod guard;
 mod routes;
 mod server;

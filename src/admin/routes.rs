@@ -195,7 +195,7 @@ fn drain(
             &hints,
         );
     };
-    let Some(pool) = pool_of_query(request.uri.query().unwrap_or("")) else {
+    let Ok(pool) = pool_of_query(request.uri.query().unwrap_or("")) else {
         let error = "the query is not pool=NAME";
         return failure(StatusCode::BAD_REQUEST, error, &["?pool=NAME"]);
     };
@@ -223,15 +223,25 @@ fn drain(
     }
 }
 
-/// The value of `pool`, if it is there; `None` for every other query. A misspelt key that is passed over would drain
-/// the endpoint in ALL pools.
-fn pool_of_query(query: &str) -> Option<Option<Cow<'_, str>>> {
+/// A query that is not understood.
+#[derive(Debug, PartialEq, Eq)]
+struct UnknownQuery;
+
+/// The value of `pool`, if it is there. A misspelt key that is passed over would drain the endpoint in ALL pools, so
+/// every other query is refused.
+fn pool_of_query(query: &str) -> Result<Option<Cow<'_, str>>, UnknownQuery> {
     let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
     let Some(pair) = pairs.next() else {
-        return Some(None);
+        return Ok(None);
     };
-    let name = decoded(pair.strip_prefix("pool=")?)?;
-    (pairs.next().is_none() && !name.is_empty()).then_some(Some(name))
+    let name = pair
+        .strip_prefix("pool=")
+        .and_then(decoded)
+        .ok_or(UnknownQuery)?;
+    if pairs.next().is_some() || name.is_empty() {
+        return Err(UnknownQuery);
+    }
+    Ok(Some(name))
 }
 
 /// Percent decoding (RFC 3986 §2.1); `None` for a broken escape or what is not UTF-8.
@@ -317,9 +327,9 @@ mod tests {
 
     #[test]
     fn misspelt_query_is_refused_and_not_passed_over() {
-        assert_eq!(pool_of_query(""), Some(None));
-        assert_eq!(pool_of_query("pool=emqx"), Some(Some("emqx".into())));
-        assert_eq!(pool_of_query("pool=a%26b"), Some(Some("a&b".into())));
+        assert_eq!(pool_of_query(""), Ok(None));
+        assert_eq!(pool_of_query("pool=emqx"), Ok(Some("emqx".into())));
+        assert_eq!(pool_of_query("pool=a%26b"), Ok(Some("a&b".into())));
         for query in [
             "pol=emqx",
             "pool=",
@@ -328,7 +338,7 @@ mod tests {
             "pool=a&x=1",
             "pool=%",
         ] {
-            assert_eq!(pool_of_query(query), None, "{query}");
+            assert_eq!(pool_of_query(query), Err(UnknownQuery), "{query}");
         }
     }
 

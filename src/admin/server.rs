@@ -5,6 +5,7 @@
 //! pause after it `idle_timeout`. hyper's own header time-out is not used: it counts the pause between two requests as
 //! time to read the next head, and would close every scraper's connection.
 
+use super::deadline::{Deadline, Watched};
 use super::routes;
 use super::settings::Settings;
 use super::source::Source;
@@ -18,15 +19,13 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,7 +51,7 @@ impl Default for Limits {
         Self {
             connections: 64,
             request_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_mins(1),
+            idle_timeout: Duration::from_secs(60),
             header_bytes_max: 16 * 1024,
             body_bytes_max: 64 * 1024,
             stop_timeout: Duration::from_secs(1),
@@ -244,11 +243,8 @@ impl Connection {
     /// Serves requests until the client goes, a deadline passes or someone else needs the place.
     async fn serve(mut self, stream: TcpStream) {
         let limits = self.shared.limits;
-        let deadline = Arc::new(Deadline::new(&limits));
-        let io = TokioIo::new(Watched {
-            stream,
-            deadline: Arc::clone(&deadline),
-        });
+        let deadline = Arc::new(Deadline::new(limits.request_timeout, limits.idle_timeout));
+        let io = TokioIo::new(Watched::new(stream, Arc::clone(&deadline)));
         let service = service_fn(|request| {
             let (shared, deadline) = (Arc::clone(&self.shared), Arc::clone(&deadline));
             async move {
@@ -307,127 +303,4 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> routes::Reply {
         }
     }
     routes::respond(&*shared.source, shared.token.as_ref(), &parts)
-}
-
-/// When a connection is cut. Written from inside the poll of the connection, read right after it.
-struct Deadline {
-    state: Mutex<State>,
-    request_timeout: Duration,
-    idle_timeout: Duration,
-}
-
-struct State {
-    at: Instant,
-    between_requests: bool,
-}
-
-impl Deadline {
-    fn new(limits: &Limits) -> Self {
-        let state = State {
-            at: Instant::now() + limits.request_timeout,
-            between_requests: false,
-        };
-        Self {
-            state: Mutex::new(state),
-            request_timeout: limits.request_timeout,
-            idle_timeout: limits.idle_timeout,
-        }
-    }
-
-    fn at(&self) -> Instant {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).at
-    }
-
-    /// Bytes came in: the first ones after an answer begin a request, later ones gain no time.
-    fn received(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.between_requests {
-            *state = State {
-                at: Instant::now() + self.request_timeout,
-                between_requests: false,
-            };
-        }
-    }
-
-    /// A request is read and its answer is handed over for sending.
-    fn answered(&self) {
-        let at = Instant::now() + self.idle_timeout;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = State {
-            at,
-            between_requests: true,
-        };
-    }
-}
-
-/// A stream that tells its [`Deadline`] of received bytes.
-struct Watched {
-    stream: TcpStream,
-    deadline: Arc<Deadline>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.deadline.received();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn bytes_of_a_begun_request_gain_no_time() {
-        let deadline = Deadline::new(&Limits::default());
-        let begun = Instant::now();
-        tokio::time::advance(Duration::from_secs(4)).await;
-        deadline.received();
-        assert_eq!(deadline.at() - begun, Duration::from_secs(5));
-        deadline.answered();
-        assert_eq!(deadline.at() - begun, Duration::from_secs(64));
-        tokio::time::advance(Duration::from_secs(10)).await;
-        deadline.received();
-        assert_eq!(deadline.at() - begun, Duration::from_secs(19));
-        deadline.received();
-        assert_eq!(deadline.at() - begun, Duration::from_secs(19));
-    }
 }

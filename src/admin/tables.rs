@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn addresses_sort_by_number_and_other_words_last() {
-        let mut values = vec![
+        let mut values = [
             json!("x"),
             json!("10.0.0.10:1"),
             json!("[::1]:1"),

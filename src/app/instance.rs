@@ -47,6 +47,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: tls::CertificateError,
     },
+    /// The admin API.
+    #[error("admin")]
+    Admin(#[source] admin::StartError),
     /// A thread or runtime.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -220,10 +223,10 @@ impl Control {
             listeners: self.listeners.clone(),
             config: self.config.clone(),
         };
-        let admin = match admin::start(&self.config.admin, Arc::new(source), self.admin_socket) {
+        let admin = match admin::start(self.config.admin.clone(), Arc::new(source), self.admin_socket) {
             Ok(admin) => admin,
             Err(error) => {
-                let _starter_waits = report.send(Err(StartError::Thread(error)));
+                let _starter_waits = report.send(Err(StartError::Admin(error)));
                 return;
             }
         };

@@ -99,7 +99,7 @@ impl Listeners {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(listener) = listeners.iter_mut().find(|listener| listener.name == name) {
             // A reload may have pointed the listener at another pool: the last word counts.
-            listener.pool = pool.to_owned();
+            pool.clone_into(&mut listener.pool);
             listener.tallies.push(Arc::clone(&tallies));
         } else {
             let (name, pool) = (name.to_owned(), pool.to_owned());
@@ -281,7 +281,7 @@ mod tests {
         two.closed[CloseReason::NotMqtt.index()].add(1);
         two.connects[2].add(5);
         one.observe_join(Duration::from_millis(3));
-        two.observe_join(Duration::from_mins(1));
+        two.observe_join(Duration::from_secs(60));
         let totals = listeners.totals();
         assert_eq!(totals.len(), 2);
         assert_eq!((totals[0].name.as_str(), totals[0].accepted), ("mqtt", 5));
