@@ -94,7 +94,7 @@ fn start_instances(folder: &Path, authority: &Authority) -> anyhow::Result<Vec<I
         .map(|(index, addr)| {
             let path = write_config(folder, index, *addr)?;
             let config = tidegate::config::load(&path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
-            Ok(Instance::start(config, Signals::Ignore)?)
+            Ok(Instance::start(&config, Signals::Ignore)?)
         })
         .collect()
 }

@@ -45,7 +45,7 @@ pub enum StartError {
         /// Which one.
         listener: String,
         /// What is wrong with it.
-        source: tls::CertificateError,
+        source: Box<tls::CertificateError>,
     },
     /// The admin API.
     #[error("admin")]
@@ -79,31 +79,27 @@ pub struct Instance {
 
 impl Instance {
     /// Starts everything that `config` names. When this returns, connections are accepted.
-    pub fn start(config: Config, signals: Signals) -> Result<Self, StartError> {
+    pub fn start(config: &Config, signals: Signals) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let metrics = Metrics::new(VERSION, &config.instance.name);
-        let stores = load_certificates(&config)?;
+        let stores = load_certificates(config)?;
         metrics.collector(Box::new(tls::Collector(stores.iter().flatten().cloned().collect())));
-        let admin_socket = admin::bind(&config.admin)
-            .map_err(|source| StartError::AdminBind { addr: config.admin.bind, source })?;
-        let admin = admin_socket
-            .local_addr()
-            .map_err(|source| StartError::AdminBind { addr: config.admin.bind, source })?;
-        let workers = worker_count(&config);
-        let sockets = bind_listeners(&config, workers)?;
+        let (admin_socket, admin) = bind_admin(config)?;
+        let worker_count = worker_count(config);
+        let sockets = bind_listeners(config, worker_count)?;
         let addrs: Vec<_> = sockets.iter().map(|(addr, _)| *addr).collect();
 
+        let (phase, phases) = watch::channel(Phase::Ready);
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
-        let stop_accepting = stop.child_token();
-        let (phase, phases) = watch::channel(Phase::Ready);
-        let registries: Vec<_> = (0..workers).map(|_| Arc::new(Registry::default())).collect();
+        let registries: Vec<_> = (0..worker_count).map(|_| Arc::new(Registry::default())).collect();
         let lifecycle = Lifecycle {
             settings: config.drain.clone(),
             phase,
             registries: registries.clone(),
-            stop_accepting: stop_accepting.clone(),
+            stop_accepting: stop.child_token(),
         };
+        let stop_accepting = lifecycle.stop_accepting.clone();
         let control = Control {
             config: config.clone(),
             metrics: metrics.clone(),
@@ -115,14 +111,14 @@ impl Instance {
             listeners: addrs.clone(),
         };
         let (control, pools) = control.start()?;
-        let crew = Staff { config: &config, metrics: &metrics, pools: &pools, stores: &stores };
-        let plans = crew.plans(sockets, &registries);
+        let staff = Staff { config, metrics: &metrics, pools: &pools, stores: &stores };
+        let plans = staff.plans(sockets, &registries);
         let workers = Worker::spawn_all(plans, &stop_accepting, &stop).map_err(|error| {
             stop.cancel();
             StartError::Thread(error)
         })?;
-        let listeners: Vec<_> =
-            config.listeners.iter().map(|listener| listener.name.clone()).zip(addrs).collect();
+        let names = config.listeners.iter().map(|listener| listener.name.clone());
+        let listeners: Vec<_> = names.zip(addrs).collect();
         for (name, addr) in &listeners {
             tracing::info!(listener = %name, %addr, workers = workers.len(), "listening");
         }
@@ -147,7 +143,11 @@ impl Instance {
 
     /// Endpoints that take new connections, over all pools.
     pub fn eligible_endpoints(&self) -> usize {
-        self.pools.iter().flat_map(|wired| wired.pool.report()).filter(source::is_eligible).count()
+        self.pools
+            .iter()
+            .flat_map(|wired| wired.pool.report())
+            .filter(source::is_eligible)
+            .count()
     }
 
     /// Starts the drain, as SIGTERM does.
@@ -192,7 +192,10 @@ impl Control {
         let thread = std::thread::Builder::new()
             .name("tidegate-control".into())
             .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                let runtime = match tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                {
                     Ok(runtime) => runtime,
                     Err(error) => {
                         let _starter_waits = report.send(Err(StartError::Thread(error)));
@@ -204,7 +207,9 @@ impl Control {
                 stop.cancel();
             })
             .map_err(StartError::Thread)?;
-        let pools = started.recv().map_err(|_gone| StartError::Thread(io::ErrorKind::BrokenPipe.into()))??;
+        let pools = started
+            .recv()
+            .map_err(|_gone| StartError::Thread(io::ErrorKind::BrokenPipe.into()))??;
         Ok((thread, pools))
     }
 
@@ -223,7 +228,11 @@ impl Control {
             listeners: self.listeners.clone(),
             config: self.config.clone(),
         };
-        let admin = match admin::start(self.config.admin.clone(), Arc::new(source), self.admin_socket) {
+        let admin = match admin::start(
+            self.config.admin.clone(),
+            Arc::new(source),
+            self.admin_socket,
+        ) {
             Ok(admin) => admin,
             Err(error) => {
                 let _starter_waits = report.send(Err(StartError::Admin(error)));
@@ -258,8 +267,10 @@ async fn signal(signals: Signals) {
     if signals == Signals::Ignore {
         return std::future::pending().await;
     }
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::error!("cannot listen for signals: SIGTERM will not drain");
         return std::future::pending().await;
     };
@@ -286,21 +297,31 @@ impl Staff<'_> {
         registries: &[Arc<Registry>],
     ) -> Vec<(Arc<Registry>, Clock, Vec<Plan>)> {
         let room = Arc::new(Semaphore::new(connections_max(self.config)));
-        let gates: Vec<_> =
-            self.config.listeners.iter().map(|listener| Gate::new(listener, Arc::clone(&room))).collect();
-        let mut per_listener: Vec<_> = sockets.into_iter().map(|(_, sockets)| sockets.into_iter()).collect();
+        let gates: Vec<_> = self
+            .config
+            .listeners
+            .iter()
+            .map(|listener| Gate::new(listener, Arc::clone(&room)))
+            .collect();
+        let mut per_listener: Vec<_> = sockets
+            .into_iter()
+            .map(|(_, sockets)| sockets.into_iter())
+            .collect();
         registries
             .iter()
             .map(|registry| {
                 let clock = Clock::default();
-                let handshakes = Arc::new(Semaphore::new(self.config.limits.handshakes_max as usize));
+                let handshakes =
+                    Arc::new(Semaphore::new(self.config.limits.handshakes_max as usize));
                 let plans = self
                     .config
                     .listeners
                     .iter()
                     .enumerate()
                     .map(|(index, listener)| Plan {
-                        socket: per_listener[index].next().expect("one socket per worker was bound"),
+                        socket: per_listener[index]
+                            .next()
+                            .expect("one socket per worker was bound"),
                         gate: Arc::clone(&gates[index]),
                         context: Arc::new(relay::Context {
                             listener: listener.name.clone(),
@@ -323,28 +344,51 @@ impl Staff<'_> {
 
     fn pool(&self, name: &str) -> Arc<crate::pool::Pool> {
         let wired = self.pools.iter().find(|wired| wired.pool.name() == name);
-        Arc::clone(&wired.expect("the configuration was checked: every listener's pool exists").pool)
+        Arc::clone(
+            &wired
+                .expect("the configuration was checked: every listener's pool exists")
+                .pool,
+        )
     }
 }
 
 fn load_certificates(config: &Config) -> Result<Vec<Option<Arc<tls::Store>>>, StartError> {
     let load = |listener: &listener::Settings| {
-        let Some(settings) = &listener.tls else { return Ok(None) };
-        let store = tls::Store::load(&listener.name, settings)
-            .map_err(|source| StartError::Certificate { listener: listener.name.clone(), source })?;
+        let Some(settings) = &listener.tls else {
+            return Ok(None);
+        };
+        let store = tls::Store::load(&listener.name, settings).map_err(|source| {
+            StartError::Certificate {
+                listener: listener.name.clone(),
+                source: Box::new(source),
+            }
+        })?;
         Ok(Some(Arc::new(store)))
     };
     config.listeners.iter().map(load).collect()
 }
 
-fn bind_listeners(config: &Config, workers: usize) -> Result<Vec<(SocketAddr, Vec<TcpListener>)>, StartError> {
+fn bind_listeners(
+    config: &Config,
+    workers: usize,
+) -> Result<Vec<(SocketAddr, Vec<TcpListener>)>, StartError> {
     let mut bound = Vec::new();
     for listener in &config.listeners {
         let sockets = listener::bind_all(listener, workers)?;
-        let addr = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.bind);
+        let addr = sockets
+            .first()
+            .and_then(|socket| socket.local_addr().ok())
+            .unwrap_or(listener.bind);
         bound.push((addr, sockets));
     }
     Ok(bound)
+}
+
+fn bind_admin(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::AdminBind { addr: config.admin.bind, source };
+    let socket = admin::bind(&config.admin).map_err(failed)?;
+    let addr = socket.local_addr().map_err(failed)?;
+    Ok((socket, addr))
 }
 
 fn worker_count(config: &Config) -> usize {
@@ -360,9 +404,13 @@ fn connections_max(config: &Config) -> usize {
     if config.limits.max_connections > 0 {
         return config.limits.max_connections as usize;
     }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
+        .current
+        .unwrap_or(u64::MAX);
     let connections = limit.saturating_sub(RESERVED).max(2) / 2;
-    usize::try_from(connections).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
+    usize::try_from(connections)
+        .unwrap_or(usize::MAX)
+        .min(Semaphore::MAX_PERMITS)
 }
 
 /// The soft limit is for programs that use select(2); we take what the operator allows.
@@ -370,7 +418,13 @@ fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        && let Err(error) = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        )
     {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
@@ -378,13 +432,22 @@ fn raise_descriptor_limit() {
 
 /// The same on all instances whose pools are configured the same way.
 fn fingerprint(config: &Config) -> String {
-    let pools = config.redacted_json().get("pools").map(ToString::to_string).unwrap_or_default();
+    let pools = config
+        .redacted_json()
+        .get("pools")
+        .map(ToString::to_string)
+        .unwrap_or_default();
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(pools.as_bytes()))
 }
 
 /// Nanoseconds since the epoch at start: a restarted instance is newer than every record of its former life.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads wall time for the generation")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads wall time for the generation"
+)]
 fn generation() -> u64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

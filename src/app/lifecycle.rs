@@ -47,6 +47,7 @@ pub(super) struct Lifecycle {
 
 /// How often the drain looks at the connections that are left.
 const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_PER_SECOND: u32 = 10;
 
 impl Lifecycle {
     /// Runs the drain to its end. Readiness is the first thing that changes, so that balancers and DNS in front of us
@@ -66,8 +67,7 @@ impl Lifecycle {
     /// for the rest of the tier.
     async fn empty(&self) {
         let patience = Instant::now() + self.settings.grace;
-        let per_look = (u64::from(self.settings.rate) * LOOK.as_millis() as u64).div_ceil(1000);
-        let per_look = usize::try_from(per_look).unwrap_or(usize::MAX);
+        let per_look = usize::try_from(self.settings.rate / LOOKS_PER_SECOND).unwrap_or(usize::MAX).max(1);
         while self.open() > 0 {
             if Instant::now() >= patience {
                 let mut left = per_look;
@@ -84,7 +84,11 @@ impl Lifecycle {
     }
 
     fn enter(&self, phase: Phase) {
-        tracing::info!(phase = phase.label(), connections = self.open(), "instance phase");
+        tracing::info!(
+            phase = phase.label(),
+            connections = self.open(),
+            "instance phase"
+        );
         self.phase.send_replace(phase);
     }
 }

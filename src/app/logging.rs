@@ -16,8 +16,12 @@ pub(super) fn start(settings: &LogSettings) -> WorkerGuard {
         .lossy(true)
         .thread_name("tidegate-log")
         .finish(std::io::stdout());
-    let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_invalid| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    let filter =
+        EnvFilter::try_new(&settings.level).unwrap_or_else(|_invalid| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false);
     // `Err` means that there is a subscriber: its owner decides what is shown.
     let _has_one = match settings.format {
         LogFormat::Text => builder.finish().try_init(),

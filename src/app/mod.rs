@@ -19,7 +19,7 @@ use std::path::PathBuf;
 /// Runs one instance until it has drained after SIGTERM or SIGINT.
 pub fn run(config: Config, _path: PathBuf) -> anyhow::Result<()> {
     let _writer = logging::start(&config.log);
-    let instance = Instance::start(config, Signals::Drain).context("cannot start")?;
+    let instance = Instance::start(&config, Signals::Drain).context("cannot start")?;
     anyhow::ensure!(instance.wait(), "a worker thread panicked");
     Ok(())
 }

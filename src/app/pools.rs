@@ -32,13 +32,26 @@ pub(super) fn start(
     tracker: &TaskTracker,
     cancel: &CancellationToken,
 ) -> Vec<WiredPool> {
-    let wired: Vec<_> =
-        config.pools.iter().map(|settings| start_one(settings, resolver, tracker, cancel)).collect();
-    metrics.collector(Box::new(pool::Collector::new(wired.iter().map(|wired| Arc::clone(&wired.pool)).collect())));
-    metrics.collector(Box::new(discovery::collector(
-        wired.iter().map(|wired| (wired.pool.name().to_owned(), wired.discovery.clone())).collect(),
+    let wired: Vec<_> = config
+        .pools
+        .iter()
+        .map(|settings| start_one(settings, resolver, tracker, cancel))
+        .collect();
+    metrics.collector(Box::new(pool::Collector::new(
+        wired.iter().map(|wired| Arc::clone(&wired.pool)).collect(),
     )));
-    metrics.collector(Box::new(health::collector(wired.iter().map(|wired| Arc::clone(&wired.probes)).collect())));
+    metrics.collector(Box::new(discovery::collector(
+        wired
+            .iter()
+            .map(|wired| (wired.pool.name().to_owned(), wired.discovery.clone()))
+            .collect(),
+    )));
+    metrics.collector(Box::new(health::collector(
+        wired
+            .iter()
+            .map(|wired| Arc::clone(&wired.probes))
+            .collect(),
+    )));
     wired
 }
 
@@ -50,12 +63,30 @@ fn start_one(
 ) -> WiredPool {
     let name = settings.pool.name.as_str();
     let (recheck, rechecks) = mpsc::channel(RECHECKS);
-    let thresholds = Thresholds { rise: settings.health.rise, fall: settings.health.fall };
+    let thresholds = Thresholds {
+        rise: settings.health.rise,
+        fall: settings.health.fall,
+    };
     // Seeds decide nothing but ties and jitter; different instances should differ.
     let seed = fastrand::u64(..);
-    let pool = Pool::spawn(settings.pool.clone(), thresholds, recheck, seed, tracker, cancel);
+    let pool = Pool::spawn(
+        settings.pool.clone(),
+        thresholds,
+        recheck,
+        seed,
+        tracker,
+        cancel,
+    );
     let (status, discovery) = watch::channel(Status::default());
-    discovery::spawn(name, settings.source.clone(), resolver, pool.events(), status, tracker, cancel);
+    discovery::spawn(
+        name,
+        settings.source.clone(),
+        resolver,
+        pool.events(),
+        status,
+        tracker,
+        cancel,
+    );
     let fleet = Fleet {
         pool: name.to_owned(),
         settings: settings.health.clone(),
@@ -70,5 +101,10 @@ fn start_one(
         Source::Fixed(_) => "fixed".to_owned(),
         Source::Dns(source) => source.to_string(),
     };
-    WiredPool { pool, discovery, probes, source }
+    WiredPool {
+        pool,
+        discovery,
+        probes,
+        source,
+    }
 }

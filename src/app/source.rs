@@ -3,8 +3,8 @@
 use super::lifecycle::Phase;
 use super::pools::WiredPool;
 use crate::admin::{
-    DiscoveryView, DrainError, EndpointView, ListenerView, MemberState, MemberView, PoolView, Readiness, Source,
-    StatusView, spread,
+    DiscoveryView, DrainError, EndpointView, ListenerView, MemberState, MemberView, PoolView,
+    Readiness, Source, StatusView, spread,
 };
 use crate::config::Config;
 use crate::logic::endpoint::EndpointId;
@@ -69,7 +69,12 @@ impl Source for InstanceSource {
     }
 
     fn members(&self) -> Vec<MemberView> {
-        let connections = self.pools.iter().flat_map(|wired| wired.pool.report()).map(|e| own(&e)).sum();
+        let connections = self
+            .pools
+            .iter()
+            .flat_map(|wired| wired.pool.report())
+            .map(|e| own(&e))
+            .sum();
         vec![MemberView {
             id: self.config.instance.name.clone(),
             address: None,
@@ -90,9 +95,20 @@ impl Source for InstanceSource {
             .iter()
             .zip(&self.listeners)
             .filter_map(|(settings, bind)| {
-                let totals = totals.iter().find(|totals| totals.name == settings.name)?.clone();
-                let protocol = serde_json::to_value(settings.protocol).ok()?.as_str()?.to_owned();
-                Some(ListenerView { bind: *bind, protocol, tls: settings.tls.is_some(), totals })
+                let totals = totals
+                    .iter()
+                    .find(|totals| totals.name == settings.name)?
+                    .clone();
+                let protocol = serde_json::to_value(settings.protocol)
+                    .ok()?
+                    .as_str()?
+                    .to_owned();
+                Some(ListenerView {
+                    bind: *bind,
+                    protocol,
+                    tls: settings.tls.is_some(),
+                    totals,
+                })
             })
             .collect()
     }
@@ -105,20 +121,38 @@ impl Source for InstanceSource {
         self.metrics.encode()
     }
 
-    fn drain(&self, endpoint: EndpointId, pool: Option<&str>, on: bool) -> Result<Vec<String>, DrainError> {
+    fn drain(
+        &self,
+        endpoint: EndpointId,
+        pool: Option<&str>,
+        on: bool,
+    ) -> Result<Vec<String>, DrainError> {
         let holders: Vec<_> = self
             .pools
             .iter()
             .filter(|wired| pool.is_none_or(|name| name == wired.pool.name()))
-            .filter(|wired| wired.pool.report().iter().any(|report| report.view.id() == endpoint))
+            .filter(|wired| {
+                wired
+                    .pool
+                    .report()
+                    .iter()
+                    .any(|report| report.view.id() == endpoint)
+            })
             .collect();
         if holders.is_empty() {
             return Err(DrainError::UnknownEndpoint);
         }
         for wired in &holders {
-            wired.pool.events().try_send(PoolEvent::Drain(endpoint, on)).map_err(|_full| DrainError::Busy)?;
+            wired
+                .pool
+                .events()
+                .try_send(PoolEvent::Drain(endpoint, on))
+                .map_err(|_full| DrainError::Busy)?;
         }
-        Ok(holders.iter().map(|wired| wired.pool.name().to_owned()).collect())
+        Ok(holders
+            .iter()
+            .map(|wired| wired.pool.name().to_owned())
+            .collect())
     }
 }
 
@@ -128,7 +162,10 @@ fn pool_view(wired: &WiredPool) -> PoolView {
     let status = wired.discovery.borrow().clone();
     PoolView {
         name: wired.pool.name().to_owned(),
-        policy: serde_json::to_value(settings.policy).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default(),
+        policy: serde_json::to_value(settings.policy)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
         snapshot: wired.pool.snapshot().borrow().number,
         own_connections: reports.iter().map(own).sum(),
         cluster_connections: reports.iter().map(|report| report.cluster).sum(),
@@ -144,20 +181,34 @@ fn pool_view(wired: &WiredPool) -> PoolView {
             stale: status.stale_since.is_some(),
             last_error: status.last_error,
         },
-        endpoints: reports.into_iter().map(|report| endpoint_view(report, settings.max_connections)).collect(),
+        endpoints: reports
+            .into_iter()
+            .map(|report| endpoint_view(report, settings.max_connections))
+            .collect(),
     }
 }
 
 fn endpoint_view(report: EndpointReport, pool_limit: Option<u32>) -> EndpointView {
     let own_connections = own(&report);
-    let EndpointReport { view, pending, cluster, picks_total, failures_total, ejections_total, .. } = report;
+    let EndpointReport {
+        view,
+        pending,
+        cluster,
+        picks_total,
+        failures_total,
+        ejections_total,
+        ..
+    } = report;
     EndpointView {
         address: view.id(),
         name: view.target.name,
         weight: view.target.weight,
         priority: view.target.priority,
         state: view.state,
-        healthy: !matches!(view.state, EndpointState::Down | EndpointState::Ejected | EndpointState::Unproven),
+        healthy: !matches!(
+            view.state,
+            EndpointState::Down | EndpointState::Ejected | EndpointState::Unproven
+        ),
         eligible: eligible(view.state),
         why: view.why,
         drain: view.drain,

@@ -83,12 +83,19 @@ fn refuse(context: &Context, client: SocketAddr, reason: CloseReason) {
     tracing::debug!(listener = %context.listener, %client, reason = reason.label(), "connection refused");
 }
 
-async fn drain_queue(listener: &TcpListener, gate: &Arc<Gate>, context: &Context, target: &impl Receive) {
+async fn drain_queue(
+    listener: &TcpListener,
+    gate: &Arc<Gate>,
+    context: &Context,
+    target: &impl Receive,
+) {
     /// As deep as a queue can be; the kernel stops filling it when the socket closes.
     const QUEUE_MAX: u32 = 65535;
     for _ in 0..QUEUE_MAX {
         let next = tokio::time::timeout(Duration::ZERO, accept_one(listener, gate)).await;
-        let Ok(Ok((socket, client, room))) = next else { break };
+        let Ok(Ok((socket, client, room))) = next else {
+            break;
+        };
         take(gate, context, target, socket, client, room);
     }
 }
@@ -131,7 +138,11 @@ mod tests {
             (Errno::NETUNREACH, false),
         ] {
             let error = io::Error::from_raw_os_error(errno.raw_os_error());
-            assert_eq!(pause(&error, &mut backoff, &mut random).is_some(), waits, "{errno:?}");
+            assert_eq!(
+                pause(&error, &mut backoff, &mut random).is_some(),
+                waits,
+                "{errno:?}"
+            );
         }
     }
 }

@@ -34,7 +34,10 @@ impl Gate {
 
     /// Waits for room in the instance: while there is none, clients wait in the kernel's queue. Cancel-safe.
     pub(super) async fn room(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.instance).acquire_owned().await.expect("the semaphore is never closed")
+        Arc::clone(&self.instance)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
     }
 
     /// Lets an accepted connection in, or says which limit it breaks.
@@ -47,7 +50,11 @@ impl Gate {
             self.connections.fetch_sub(1, Relaxed);
             return Err(CloseReason::ConnectionLimit);
         }
-        let mut pass = Pass { gate: Arc::clone(self), client: None, _room: room };
+        let mut pass = Pass {
+            gate: Arc::clone(self),
+            client: None,
+            _room: room,
+        };
         if let Some(max) = self.per_address_max {
             let mut addresses = self.addresses();
             let count = addresses.entry(client).or_insert(0);
@@ -62,7 +69,9 @@ impl Gate {
     }
 
     fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,9 +123,15 @@ mod tests {
         let gate = gate(Some(3), Some(2));
         let first = admit(&gate, "127.0.0.1").unwrap();
         let _second = admit(&gate, "127.0.0.1").unwrap();
-        assert_eq!(admit(&gate, "127.0.0.1").unwrap_err(), CloseReason::AddressLimit);
+        assert_eq!(
+            admit(&gate, "127.0.0.1").unwrap_err(),
+            CloseReason::AddressLimit
+        );
         let _third = admit(&gate, "127.0.0.2").unwrap();
-        assert_eq!(admit(&gate, "127.0.0.3").unwrap_err(), CloseReason::ConnectionLimit);
+        assert_eq!(
+            admit(&gate, "127.0.0.3").unwrap_err(),
+            CloseReason::ConnectionLimit
+        );
         drop(first);
         let _fourth = admit(&gate, "127.0.0.1").unwrap();
         assert_eq!(gate.instance.available_permits(), 7);

@@ -50,6 +50,9 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: 0, handshakes_max: 256 }
+        Self {
+            max_connections: 0,
+            handshakes_max: 256,
+        }
     }
 }

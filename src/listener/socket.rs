@@ -19,7 +19,11 @@ pub struct BindError {
 
 /// Binds `count` sockets for one listener. With port 0 all get the port that the first one got.
 pub fn bind_all(settings: &Settings, count: usize) -> Result<Vec<TcpListener>, BindError> {
-    let failed = |source| BindError { listener: settings.name.clone(), addr: settings.bind, source };
+    let failed = |source| BindError {
+        listener: settings.name.clone(),
+        addr: settings.bind,
+        source,
+    };
     let mut addr = settings.bind;
     // Two processes that both say SO_REUSEPORT share a port in silence, and half of the clients meet the wrong one. One
     // bind without it makes a second instance on the same address fail at start.
@@ -36,7 +40,11 @@ pub fn bind_all(settings: &Settings, count: usize) -> Result<Vec<TcpListener>, B
 }
 
 fn bind(settings: &Settings, addr: SocketAddr, share: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(addr),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
     if addr.is_ipv6() {
@@ -81,7 +89,10 @@ mod tests {
     #[test]
     fn all_workers_share_one_port() {
         let sockets = bind_all(&settings("127.0.0.1:0"), 3).unwrap();
-        let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
+        let ports: Vec<_> = sockets
+            .iter()
+            .map(|socket| socket.local_addr().unwrap().port())
+            .collect();
         assert_eq!(ports, vec![ports[0]; 3]);
     }
 

@@ -1,4 +1,4 @@
-//! One thread of the data path: a current_thread runtime, a socket per listener, no work stealing.
+//! One thread of the data path: a `current_thread` runtime, a socket per listener, no work stealing.
 
 use super::accept::{self, Receive};
 use super::handover;
@@ -65,7 +65,10 @@ impl Worker {
         let mut members = Vec::new();
         for (registry, _, _) in &plans {
             let (inbox, receiver) = mpsc::channel(INBOX_SIZE);
-            members.push(Member { registry: Arc::clone(registry), inbox });
+            members.push(Member {
+                registry: Arc::clone(registry),
+                inbox,
+            });
             inboxes.push(receiver);
         }
         let crew = Arc::new(Crew { members });
@@ -113,7 +116,9 @@ impl Shift {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("a runtime needs an epoll and an event descriptor, which the start has checked");
+            .expect(
+                "a runtime needs an epoll and an event descriptor, which the start has checked",
+            );
         runtime.block_on(self.work());
         // Dropping the runtime drops every connection that is left: their guards count them.
     }
@@ -121,9 +126,22 @@ impl Shift {
     async fn work(self) {
         let tasks = tokio_util::task::TaskTracker::new();
         tasks.spawn(relay::run_clock(self.clock));
-        let contexts: Arc<[_]> = self.plans.iter().map(|plan| Arc::clone(&plan.context)).collect();
-        for (plan, Plan { socket, gate, context }) in self.plans.into_iter().enumerate() {
-            let socket = tokio::net::TcpListener::from_std(socket).expect("the socket is non-blocking and ours");
+        let contexts: Arc<[_]> = self
+            .plans
+            .iter()
+            .map(|plan| Arc::clone(&plan.context))
+            .collect();
+        for (
+            plan,
+            Plan {
+                socket,
+                gate,
+                context,
+            },
+        ) in self.plans.into_iter().enumerate()
+        {
+            let socket = tokio::net::TcpListener::from_std(socket)
+                .expect("the socket is non-blocking and ours");
             let target = Target {
                 worker: self.index,
                 plan,
@@ -131,7 +149,13 @@ impl Shift {
                 context: Arc::clone(&context),
                 tasks: tasks.clone(),
             };
-            tasks.spawn(accept::run(socket, gate, context, target, self.stop_accepting.clone()));
+            tasks.spawn(accept::run(
+                socket,
+                gate,
+                context,
+                target,
+                self.stop_accepting.clone(),
+            ));
         }
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -145,11 +169,19 @@ async fn receive_handed_over(
     contexts: Arc<[Arc<Context>]>,
     tasks: tokio_util::task::TaskTracker,
 ) {
-    while let Some(HandedOver { plan, socket, client, pass }) = inbox.recv().await {
+    while let Some(HandedOver {
+        plan,
+        socket,
+        client,
+        pass,
+    }) = inbox.recv().await
+    {
         let context = Arc::clone(&contexts[plan]);
         match TcpStream::from_std(socket) {
             Ok(socket) => spawn(&tasks, context, socket, client, pass),
-            Err(error) => tracing::warn!(listener = %context.listener, %error, "lost a socket between workers"),
+            Err(error) => {
+                tracing::warn!(listener = %context.listener, %error, "lost a socket between workers")
+            }
         }
     }
     // All senders are gone only when the crew is: the worker stops by its token.
@@ -180,7 +212,11 @@ struct Target {
 
 impl Receive for Target {
     fn receive(&self, socket: TcpStream, client: SocketAddr, pass: Pass) {
-        let open = self.crew.members.iter().map(|member| member.registry.open());
+        let open = self
+            .crew
+            .members
+            .iter()
+            .map(|member| member.registry.open());
         let worker = handover::worker_for(self.worker, open);
         if worker != self.worker
             && let Ok(slot) = self.crew.members[worker].inbox.try_reserve()
@@ -188,9 +224,16 @@ impl Receive for Target {
             match socket.into_std() {
                 Ok(socket) => {
                     self.context.tallies.handed_over.add(1);
-                    slot.send(HandedOver { plan: self.plan, socket, client, pass });
+                    slot.send(HandedOver {
+                        plan: self.plan,
+                        socket,
+                        client,
+                        pass,
+                    });
                 }
-                Err(error) => tracing::warn!(listener = %self.context.listener, %error, "lost a socket"),
+                Err(error) => {
+                    tracing::warn!(listener = %self.context.listener, %error, "lost a socket")
+                }
             }
             return;
         }

@@ -1,1 +1,5 @@
-//! Placeholder: see the module list.
+//! Stub.
+/// x
+pub struct Thresholds { /// x
+ pub rise: u32, /// x
+ pub fall: u32 }

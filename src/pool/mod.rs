@@ -3,3 +3,6 @@
 mod settings;
 
 pub use settings::{Affinity, OutlierSettings, Policy, ProxyProtocol, Settings};
+
+mod stub;
+pub use stub::*;

@@ -47,7 +47,12 @@ impl Client {
     }
 
     /// Sends; what the socket does not take is kept. Only after a ready [`Self::poll_flush`].
-    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], sealed: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &[u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
         match self {
             Self::Plain(socket, outbound) => outbound.poll_send(cx, socket, data),
             Self::Tls(stream) => Ok(stream.poll_send(cx, data, sealed)?),
@@ -70,14 +75,6 @@ impl Client {
         }
     }
 
-    /// Bytes that wait for the socket.
-    pub(super) fn backlog_bytes(&self) -> usize {
-        match self {
-            Self::Plain(_, outbound) => outbound.bytes(),
-            Self::Tls(stream) => stream.backlog_bytes(),
-        }
-    }
-
     /// Appends what one read gives to `into`; 0 is the end of the stream. Cancel-safe.
     pub(super) async fn read_into(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         poll_fn(|cx| {
@@ -93,7 +90,12 @@ impl Client {
     /// Sends all of `data`. Not cancel-safe: part of it may have left.
     pub(super) async fn send_all(&mut self, data: &[u8]) -> io::Result<()> {
         poll_fn(|cx| self.poll_flush(cx)).await?;
-        poll_fn(|cx| Poll::Ready(with_scratch(|scratch| self.poll_send(cx, data, &mut scratch.sealed)))).await?;
+        poll_fn(|cx| {
+            Poll::Ready(with_scratch(|scratch| {
+                self.poll_send(cx, data, &mut scratch.sealed)
+            }))
+        })
+        .await?;
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
@@ -108,7 +110,11 @@ impl Client {
         }
         let mut discarded = 0;
         while discarded < Self::FAREWELL_BYTES_MAX {
-            match poll_fn(|cx| with_scratch(|scratch| self.poll_read(cx, scratch).map_ok(<[u8]>::len))).await {
+            match poll_fn(|cx| {
+                with_scratch(|scratch| self.poll_read(cx, scratch).map_ok(<[u8]>::len))
+            })
+            .await
+            {
                 Ok(0) | Err(_) => return,
                 Ok(read) => discarded += read,
             }

@@ -124,7 +124,8 @@ impl Relay {
             match self.client_done {
                 Done::Passed => return Poll::Ready(Ok(())),
                 Done::Read => {
-                    ready!(Pin::new(&mut self.endpoint).poll_shutdown(cx)).map_err(endpoint_failed)?;
+                    ready!(Pin::new(&mut self.endpoint).poll_shutdown(cx))
+                        .map_err(endpoint_failed)?;
                     self.client_done = Done::Passed;
                     return Poll::Ready(Ok(()));
                 }
@@ -133,9 +134,11 @@ impl Relay {
             let moved = with_scratch(|scratch| {
                 let data = ready!(self.client.poll_read(cx, scratch)).map_err(client_failed)?;
                 if !data.is_empty() {
-                    self.to_endpoint.poll_send(cx, &mut self.endpoint, data).map_err(endpoint_failed)?;
+                    self.to_endpoint
+                        .poll_send(cx, &mut self.endpoint, data)
+                        .map_err(endpoint_failed)?;
                 }
-                Poll::Ready(Ok(data.len()))
+                Poll::Ready(Ok::<_, End>(data.len()))
             });
             let length = ready!(moved)?;
             if length == 0 {
@@ -168,9 +171,11 @@ impl Relay {
                 let data = ready!(poll_read_plain(&mut self.endpoint, cx, &mut scratch.plain))
                     .map_err(endpoint_failed)?;
                 if !data.is_empty() {
-                    self.client.poll_send(cx, data, &mut scratch.sealed).map_err(client_failed)?;
+                    self.client
+                        .poll_send(cx, data, &mut scratch.sealed)
+                        .map_err(client_failed)?;
                 }
-                Poll::Ready(Ok(data.len()))
+                Poll::Ready(Ok::<_, End>(data.len()))
             });
             let length = ready!(moved)?;
             if length == 0 {
@@ -191,7 +196,12 @@ impl Relay {
     }
 
     /// The timer is set for the earliest moment at which the connection could be idle, and only looked at then.
-    fn poll_timer(&mut self, cx: &mut Poller<'_>, mut timer: Pin<&mut Sleep>, just_half_closed: bool) -> Poll<End> {
+    fn poll_timer(
+        &mut self,
+        cx: &mut Poller<'_>,
+        mut timer: Pin<&mut Sleep>,
+        just_half_closed: bool,
+    ) -> Poll<End> {
         if just_half_closed {
             self.patience = self.context.settings.half_closed_timeout;
             timer.as_mut().reset(Instant::now() + self.patience);
@@ -205,7 +215,9 @@ impl Relay {
                 });
             }
             // Ticks are coarse: one more than what is missing.
-            timer.as_mut().reset(Instant::now() + (self.patience - quiet) + Clock::TICK);
+            timer
+                .as_mut()
+                .reset(Instant::now() + self.patience.saturating_sub(quiet) + Clock::TICK);
         }
         Poll::Pending
     }

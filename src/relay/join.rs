@@ -1,7 +1,7 @@
 //! Finding a broker that accepts the client: pick, dial, PROXY header, CONNECT replayed, CONNACK watched; the next one
 //! when that fails, until the deadline. The client sees one CONNACK.
 
-use super::client::{Client, poll_read_plain};
+use super::client::poll_read_plain;
 use super::copy::Joined;
 use super::idle;
 use super::outbound::Outbound;
@@ -17,6 +17,7 @@ use crate::logic::proxy_protocol::{Header, TlsInfo};
 use crate::pool::{PickRequest, ProxyProtocol, Settings as PoolSettings, Slot};
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -26,7 +27,10 @@ use tokio::time::{Instant, timeout_at};
 /// A broker's word on a CONNECT.
 enum Verdict {
     /// It serves the client; its bytes are for the client.
-    Accepted { reply: Vec<u8>, server_keep_alive_s: Option<u16> },
+    Accepted {
+        reply: Vec<u8>,
+        server_keep_alive_s: Option<u16>,
+    },
     /// It refuses this client, and another broker would too.
     Refused { reply: Vec<u8> },
 }
@@ -39,14 +43,17 @@ struct Failure {
 
 impl From<ConnectFailure> for Failure {
     fn from(kind: ConnectFailure) -> Self {
-        Self { kind, reply: Vec::new() }
+        Self {
+            kind,
+            reply: Vec::new(),
+        }
     }
 }
 
 /// Joins a client to a broker, or says why not and has told the client.
 pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, End> {
     let started = Instant::now();
-    let context = guard.context.clone();
+    let context = Arc::clone(&guard.context);
     let pool = context.pool.settings();
     let deadline = started + context.settings.join_timeout;
     let mut search = Search::new(&preface, deadline);
@@ -59,10 +66,25 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
     let attempts = search.attempts;
     guard.connection.details().attempts = attempts;
     match outcome {
-        Ok((slot, endpoint, Verdict::Accepted { reply, server_keep_alive_s })) => {
+        Ok((
+            slot,
+            endpoint,
+            Verdict::Accepted {
+                reply,
+                server_keep_alive_s,
+            },
+        )) => {
             guard.joined(slot.endpoint(), slot.why().label(), attempts);
             context.tallies.observe_join(started.elapsed());
-            establish(&context, preface, slot, endpoint, reply, server_keep_alive_s).await
+            establish(
+                &context,
+                preface,
+                slot,
+                endpoint,
+                reply,
+                server_keep_alive_s,
+            )
+            .await
         }
         Ok((_, _, Verdict::Refused { reply })) => {
             farewell(preface.client, &reply).await;
@@ -81,7 +103,11 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
 /// The broker's own refusal is the better answer; without one ours says "server unavailable".
 fn last_word(version: Option<Version>, reply: Vec<u8>) -> Option<Vec<u8>> {
     let version = version?;
-    Some(if reply.is_empty() { connack_unavailable(version) } else { reply })
+    Some(if reply.is_empty() {
+        connack_unavailable(version)
+    } else {
+        reply
+    })
 }
 
 async fn establish(
@@ -92,7 +118,12 @@ async fn establish(
     reply: Vec<u8>,
     server_keep_alive_s: Option<u16>,
 ) -> Result<Joined, End> {
-    let Preface { mut client, connect, mut bytes, .. } = preface;
+    let Preface {
+        mut client,
+        connect,
+        mut bytes,
+        ..
+    } = preface;
     let settings = &context.settings;
     let (idle, behind) = match &connect {
         None => (idle::plain(settings), Vec::new()),
@@ -105,11 +136,21 @@ async fn establish(
     if !reply.is_empty() {
         let failed = |error: io::Error| End::with(CloseReason::ClientError, error);
         poll_fn(|cx| client.poll_flush(cx)).await.map_err(failed)?;
-        poll_fn(|cx| Poll::Ready(with_scratch(|scratch| client.poll_send(cx, &reply, &mut scratch.sealed))))
-            .await
-            .map_err(failed)?;
+        poll_fn(|cx| {
+            Poll::Ready(with_scratch(|scratch| {
+                client.poll_send(cx, &reply, &mut scratch.sealed)
+            }))
+        })
+        .await
+        .map_err(failed)?;
     }
-    Ok(Joined { client, endpoint, to_endpoint: Outbound::starting_with(behind), slot, idle })
+    Ok(Joined {
+        client,
+        endpoint,
+        to_endpoint: Outbound::starting_with(behind),
+        slot,
+        idle,
+    })
 }
 
 /// Ends when the client hangs up while we look for a broker. Bytes behind the CONNECT may be its whole story already, and
@@ -131,7 +172,12 @@ struct Search {
 
 impl Search {
     const fn new(preface: &Preface, deadline: Instant) -> Self {
-        Self { deadline, attempts: 0, excluded: Vec::new(), source: preface.addr.ip() }
+        Self {
+            deadline,
+            attempts: 0,
+            excluded: Vec::new(),
+            source: preface.addr.ip(),
+        }
     }
 
     async fn run(
@@ -141,12 +187,21 @@ impl Search {
         preface: &Preface,
     ) -> Result<(Slot, TcpStream, Verdict), (CloseReason, Vec<u8>)> {
         let mut last_reply = Vec::new();
-        let key = preface.connect.as_ref().and_then(|connect| connect.route_key.as_deref());
+        let key = preface
+            .connect
+            .as_ref()
+            .and_then(|connect| connect.route_key.as_deref());
         while self.attempts < pool.attempts_max && Instant::now() < self.deadline {
-            let request = PickRequest { excluded: &self.excluded, source: self.source, route_key: key };
+            let request = PickRequest {
+                excluded: &self.excluded,
+                source: self.source,
+                route_key: key,
+            };
             let slot = match context.pool.pick_until(&request, self.deadline).await {
                 Ok(slot) => slot,
-                Err(_) if self.excluded.is_empty() => return Err((CloseReason::NoEndpoint, last_reply)),
+                Err(_) if self.excluded.is_empty() => {
+                    return Err((CloseReason::NoEndpoint, last_reply));
+                }
                 Err(_) => {
                     // Every endpoint has failed this client once: after a breath each gets another chance.
                     self.excluded.clear();
@@ -173,7 +228,11 @@ impl Search {
                 }
             }
         }
-        let reason = if self.attempts == 0 { CloseReason::NoEndpoint } else { CloseReason::ConnectFailed };
+        let reason = if self.attempts == 0 {
+            CloseReason::NoEndpoint
+        } else {
+            CloseReason::ConnectFailed
+        };
         Err((reason, last_reply))
     }
 
@@ -190,7 +249,10 @@ impl Search {
         preface: &Preface,
         mut slot: Slot,
     ) -> Result<(Slot, TcpStream, Verdict), Failure> {
-        match self.try_endpoint(context, pool, preface, slot.endpoint()).await {
+        match self
+            .try_endpoint(context, pool, preface, slot.endpoint())
+            .await
+        {
             Ok((stream, verdict)) => {
                 slot.established();
                 Ok((slot, stream, verdict))
@@ -217,8 +279,16 @@ impl Search {
         };
         let header = proxy_header(pool.proxy_protocol, preface);
         let Some(connect) = &preface.connect else {
-            send(&mut stream, &header, &preface.bytes).await.map_err(|_error| ConnectFailure::Refused)?;
-            return Ok((stream, Verdict::Accepted { reply: Vec::new(), server_keep_alive_s: None }));
+            send(&mut stream, &header, &preface.bytes)
+                .await
+                .map_err(|_error| ConnectFailure::Refused)?;
+            return Ok((
+                stream,
+                Verdict::Accepted {
+                    reply: Vec::new(),
+                    server_keep_alive_s: None,
+                },
+            ));
         };
         let answer_by = self.deadline.min(Instant::now() + pool.connack_timeout);
         let exchange = async {
@@ -236,7 +306,11 @@ impl Search {
 
 async fn dial(endpoint: EndpointId, settings: &super::Settings) -> io::Result<TcpStream> {
     let addr = endpoint.addr();
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     // Small packets that wait for an ACK (Nagle) would add a round trip to every QoS 1 message.
     socket.set_nodelay(true)?;
     if !settings.tcp_keepalive.is_zero() {
@@ -251,22 +325,32 @@ fn dial_failure(error: &io::Error) -> ConnectFailure {
     use rustix::io::Errno;
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(
-            Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ACCESS | Errno::PERM,
+            Errno::ADDRNOTAVAIL
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::ACCESS
+            | Errno::PERM,
         ) => ConnectFailure::Local,
         Some(Errno::TIMEDOUT) => ConnectFailure::DialTimeout,
         _ => ConnectFailure::Refused,
     }
 }
 
-/// Header and CONNECT in one segment where that costs no copy of a large CONNECT.
+/// Header and CONNECT in one segment: EMQX waits for the header before it reads on.
 async fn send(stream: &mut TcpStream, header: &[u8], bytes: &[u8]) -> io::Result<()> {
-    match (header, bytes) {
-        (header, bytes) if header.is_empty() => stream.write_all(bytes).await,
-        (header, bytes) => stream.write_all(&[header, bytes].concat()).await,
+    if header.is_empty() {
+        return stream.write_all(bytes).await;
     }
+    stream.write_all(&[header, bytes].concat()).await
 }
 
-async fn read_reply(stream: &mut TcpStream, connect: &ConnectFacts, bytes_max: usize) -> Result<Verdict, Failure> {
+async fn read_reply(
+    stream: &mut TcpStream,
+    connect: &ConnectFacts,
+    bytes_max: usize,
+) -> Result<Verdict, Failure> {
     let mut reply = Vec::new();
     loop {
         match read_into(stream, &mut reply).await {
@@ -275,17 +359,32 @@ async fn read_reply(stream: &mut TcpStream, connect: &ConnectFacts, bytes_max: u
         }
         match decode_first_reply(&reply, connect.version, bytes_max) {
             Ok(Decoded::Incomplete { .. }) => {}
-            Ok(Decoded::Complete { value: FirstReply::Auth, .. }) => {
+            Ok(Decoded::Complete {
+                value: FirstReply::Auth,
+                ..
+            }) => {
                 // Enhanced authentication (MQTT 5.0 §4.12): the exchange goes on between client and broker.
-                return Ok(Verdict::Accepted { reply, server_keep_alive_s: None });
+                return Ok(Verdict::Accepted {
+                    reply,
+                    server_keep_alive_s: None,
+                });
             }
-            Ok(Decoded::Complete { value: FirstReply::Connack(connack), .. }) => {
+            Ok(Decoded::Complete {
+                value: FirstReply::Connack(connack),
+                ..
+            }) => {
                 if connack.is_accepted() {
                     let server_keep_alive_s = connack.server_keep_alive;
-                    return Ok(Verdict::Accepted { reply, server_keep_alive_s });
+                    return Ok(Verdict::Accepted {
+                        reply,
+                        server_keep_alive_s,
+                    });
                 }
                 if connack.is_unavailable() {
-                    return Err(Failure { kind: ConnectFailure::ConnackUnavailable(connack.code), reply });
+                    return Err(Failure {
+                        kind: ConnectFailure::ConnackUnavailable(connack.code),
+                        reply,
+                    });
                 }
                 return Ok(Verdict::Refused { reply });
             }
@@ -319,7 +418,11 @@ fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
         client_cert_presented: facts.client_certificate,
         verified: facts.client_certificate,
     });
-    let header = Header { source: preface.addr, destination: preface.local, tls };
+    let header = Header {
+        source: preface.addr,
+        destination: preface.local,
+        tls,
+    };
     match protocol {
         ProxyProtocol::V1 => header.encode_v1(),
         _ => header.encode_v2(),
@@ -347,7 +450,13 @@ mod tests {
     #[test]
     fn a_refused_mqtt_client_hears_the_broker_or_us_and_a_tcp_client_nothing() {
         assert_eq!(last_word(None, vec![1]), None);
-        assert_eq!(last_word(Some(Version::V5), vec![0x20, 3, 0, 0x97, 0]), Some(vec![0x20, 3, 0, 0x97, 0]));
-        assert_eq!(last_word(Some(Version::V311), Vec::new()), Some(vec![0x20, 2, 0, 3]));
+        assert_eq!(
+            last_word(Some(Version::V5), vec![0x20, 3, 0, 0x97, 0]),
+            Some(vec![0x20, 3, 0, 0x97, 0])
+        );
+        assert_eq!(
+            last_word(Some(Version::V311), Vec::new()),
+            Some(vec![0x20, 2, 0, 3])
+        );
     }
 }

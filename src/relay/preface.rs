@@ -8,6 +8,7 @@ use crate::logic::mqtt::{ConnectError, Decoded, Version, decode_connect};
 use crate::tls::{ServerStream, TlsError, TlsFacts};
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -47,19 +48,20 @@ pub(super) async fn read(
     addr: SocketAddr,
     accepted: Instant,
 ) -> Result<Preface, End> {
-    let context = guard.context.clone();
+    let context = Arc::clone(&guard.context);
     let deadline = accepted + context.settings.preface_timeout;
-    let local = socket.local_addr().map_err(|error| End::with(CloseReason::ClientError, error))?;
+    let local = socket
+        .local_addr()
+        .map_err(|error| End::with(CloseReason::ClientError, error))?;
     let mut bytes = Vec::new();
-    let (mut client, tls) = match &context.tls {
-        None => (Client::plain(socket), None),
-        Some(_) => {
-            let (stream, facts) = timeout_at(deadline, handshake(&context, socket, &mut bytes))
-                .await
-                .map_err(|_elapsed| End::from(CloseReason::PrefaceTimeout))??;
-            guard.connection.details().tls = Some(facts.version);
-            (Client::Tls(Box::new(stream)), Some(facts))
-        }
+    let (mut client, tls) = if context.tls.is_none() {
+        (Client::plain(socket), None)
+    } else {
+        let (stream, facts) = timeout_at(deadline, handshake(&context, socket, &mut bytes))
+            .await
+            .map_err(|_elapsed| End::from(CloseReason::PrefaceTimeout))??;
+        guard.connection.details().tls = Some(facts.version);
+        (Client::Tls(Box::new(stream)), Some(facts))
     };
     let mut connect = None;
     if context.parse_mqtt {
@@ -73,7 +75,14 @@ pub(super) async fn read(
             }
         }
     }
-    Ok(Preface { client, addr, local, tls, connect, bytes })
+    Ok(Preface {
+        client,
+        addr,
+        local,
+        tls,
+        connect,
+        bytes,
+    })
 }
 
 /// Says a last word within a bounded time.
@@ -87,16 +96,28 @@ async fn handshake(
     socket: TcpStream,
     early: &mut Vec<u8>,
 ) -> Result<(ServerStream, TlsFacts), End> {
-    let Some(store) = &context.tls else { unreachable!("called on a TLS listener") };
-    let _permit = context.handshakes.acquire().await.expect("the semaphore lives as long as the worker");
+    let Some(store) = &context.tls else {
+        unreachable!("called on a TLS listener")
+    };
+    let _permit = context
+        .handshakes
+        .acquire()
+        .await
+        .expect("the semaphore lives as long as the worker");
     let mut stream = ServerStream::new(socket, store.server_config()).map_err(tls_failed)?;
     let mut server_name = None;
     let facts = poll_fn(|cx| {
-        super::thread::with_scratch(|scratch| stream.poll_handshake(cx, scratch, early, &mut server_name))
+        super::thread::with_scratch(|scratch| {
+            stream.poll_handshake(cx, scratch, early, &mut server_name)
+        })
     })
     .await
     .map_err(tls_failed)?;
-    let kind = if facts.resumed { &context.tallies.tls_resumed } else { &context.tallies.tls_full };
+    let kind = if facts.resumed {
+        &context.tallies.tls_resumed
+    } else {
+        &context.tallies.tls_full
+    };
     kind.add(1);
     Ok((stream, facts))
 }
@@ -112,7 +133,11 @@ enum Refusal {
     Answered(End, Vec<u8>),
 }
 
-async fn read_connect(guard: &Guard, client: &mut Client, bytes: &mut Vec<u8>) -> Result<ConnectFacts, Refusal> {
+async fn read_connect(
+    guard: &Guard,
+    client: &mut Client,
+    bytes: &mut Vec<u8>,
+) -> Result<ConnectFacts, Refusal> {
     let context = &guard.context;
     // How many bytes there must be before another look is worth it.
     let mut enough = 1;
@@ -172,5 +197,7 @@ const fn version_index(version: Version) -> usize {
 
 /// A client id as it is kept for people: at most 256 bytes.
 fn cut(client_id: &str) -> Box<str> {
-    client_id[..client_id.floor_char_boundary(256)].into()
+    const BYTES_MAX: usize = 256;
+    let end = (0..=BYTES_MAX.min(client_id.len())).rev().find(|at| client_id.is_char_boundary(*at));
+    client_id[..end.unwrap_or(0)].into()
 }

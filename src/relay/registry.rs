@@ -42,7 +42,11 @@ impl Registry {
 
     /// What is known of each connection, up to `limit`.
     pub fn list(&self, limit: usize) -> Vec<ConnectionView> {
-        lock(&self.connections).iter().take(limit).map(|(_, connection)| connection.view()).collect()
+        lock(&self.connections)
+            .iter()
+            .take(limit)
+            .map(|(_, connection)| connection.view())
+            .collect()
     }
 }
 
@@ -109,7 +113,9 @@ impl Connection {
     }
 
     fn ask_to_close(&self, reason: CloseReason) -> bool {
-        let Some(waker) = lock(&self.details).waker.take() else { return false };
+        let Some(waker) = lock(&self.details).waker.take() else {
+            return false;
+        };
         self.command.store(1 + reason as u8, Relaxed);
         waker.wake();
         true
@@ -136,14 +142,23 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn with(reason: CloseReason, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { reason, cause: Some(cause.into()) }
+    pub(super) fn with(
+        reason: CloseReason,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            reason,
+            cause: Some(cause.into()),
+        }
     }
 }
 
 impl From<CloseReason> for End {
     fn from(reason: CloseReason) -> Self {
-        Self { reason, cause: None }
+        Self {
+            reason,
+            cause: None,
+        }
     }
 }
 
@@ -170,7 +185,13 @@ impl Guard {
         let key = lock(&context.registry.connections).insert(Arc::clone(&connection));
         context.registry.open.fetch_add(1, Relaxed);
         context.tallies.open.add(1);
-        Self { context, connection, key, end: None, joined: false }
+        Self {
+            context,
+            connection,
+            key,
+            end: None,
+            joined: false,
+        }
     }
 
     pub(super) fn joined(&mut self, endpoint: EndpointId, why: &'static str, attempts: u32) {
@@ -198,7 +219,9 @@ impl Guard {
         }
         let connection = &self.connection;
         let details = connection.details();
-        let duration = tokio::time::Instant::now().into_std().saturating_duration_since(connection.accepted);
+        let duration = tokio::time::Instant::now()
+            .into_std()
+            .saturating_duration_since(connection.accepted);
         tracing::info!(
             target: "tidegate::access",
             listener = %self.context.listener,
@@ -222,7 +245,10 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let end = self.end.take().unwrap_or_else(|| CloseReason::Shutdown.into());
+        let end = self
+            .end
+            .take()
+            .unwrap_or_else(|| CloseReason::Shutdown.into());
         let context = &self.context;
         drop(lock(&context.registry.connections).try_remove(self.key));
         context.registry.open.fetch_sub(1, Relaxed);

@@ -46,7 +46,14 @@ pub async fn serve(context: Arc<Context>, socket: TcpStream, client: SocketAddr)
     // The set-up's state is many times what the copy needs; in a box of its own it is given back before the long part.
     let joined = Box::pin(establish(&mut guard, socket, client, accepted)).await;
     let end = match joined {
-        Ok(joined) => copy::run(joined, Arc::clone(&guard.context), Arc::clone(&guard.connection)).await,
+        Ok(joined) => {
+            copy::run(
+                joined,
+                Arc::clone(&guard.context),
+                Arc::clone(&guard.connection),
+            )
+            .await
+        }
         Err(end) => end,
     };
     guard.close(end);

@@ -29,7 +29,9 @@ impl TlsFacts {
                 Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "TLSv1.3",
             },
-            cipher: state.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+            cipher: state
+                .negotiated_cipher_suite()
+                .map_or("", |suite| openssl_name(suite.suite())),
             alpn: state.alpn_protocol().map(Box::from),
             server_name,
             client_certificate: leaf.is_some(),
@@ -47,7 +49,9 @@ const fn openssl_name(suite: CipherSuite) -> &'static str {
         CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
         CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
         CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
+            "ECDHE-ECDSA-CHACHA20-POLY1305"
+        }
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
         CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
@@ -58,7 +62,12 @@ const fn openssl_name(suite: CipherSuite) -> &'static str {
 /// The first common name of the subject, when it is a string at all.
 fn common_name(der: &[u8]) -> Option<Box<str>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    let name = certificate
+        .subject()
+        .iter_common_name()
+        .next()?
+        .as_str()
+        .ok()?;
     Some(name.into())
 }
 
@@ -76,7 +85,9 @@ mod tests {
     #[test]
     fn common_name_of_a_certificate_is_found_and_garbage_has_none() {
         let mut params = rcgen::CertificateParams::new(vec!["device.example".to_owned()]).unwrap();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "device-17");
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "device-17");
         let key = rcgen::KeyPair::generate().unwrap();
         let der = params.self_signed(&key).unwrap();
         assert_eq!(common_name(der.der()).as_deref(), Some("device-17"));

@@ -1,7 +1,7 @@
 //! The server name of the handshake that is running on this thread.
 //!
 //! rustls' unbuffered connection has no accessor for SNI. It asks the certificate resolver, synchronously, in the call
-//! that processes the ClientHello: what the resolver leaves here is taken by the stream right after that call.
+//! that processes the `ClientHello`: what the resolver leaves here is taken by the stream right after that call.
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -12,7 +12,7 @@ thread_local! {
     static LAST: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// Takes the name that the last ClientHello on this thread asked for.
+/// Takes the name that the last `ClientHello` on this thread asked for.
 pub(super) fn take() -> Option<Box<str>> {
     LAST.with(|last| last.borrow_mut().take())
 }

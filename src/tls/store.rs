@@ -75,12 +75,17 @@ impl Store {
     /// Reads the files for the listener `name`.
     pub fn load(name: &str, settings: &ServerSettings) -> Result<Self, CertificateError> {
         let identity = Identity::read(settings)?;
-        Ok(Self { name: name.to_owned(), settings: settings.clone(), current: ArcSwap::from_pointee(identity) })
+        Ok(Self {
+            name: name.to_owned(),
+            settings: settings.clone(),
+            current: ArcSwap::from_pointee(identity),
+        })
     }
 
     /// Reads the files again. On an error the current identity stays.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        self.current.store(Arc::new(Identity::read(&self.settings)?));
+        self.current
+            .store(Arc::new(Identity::read(&self.settings)?));
         Ok(())
     }
 
@@ -94,16 +99,20 @@ impl Identity {
     fn read(settings: &ServerSettings) -> Result<Self, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let chain = read_certificates("certificate", &settings.cert)?;
-        let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| CertificateError::File {
-            what: "private key",
-            path: settings.key.clone(),
-            cause: error.to_string(),
+        let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
+            CertificateError::File {
+                what: "private key",
+                path: settings.key.clone(),
+                cause: error.to_string(),
+            }
         })?;
         let not_after = not_after(&chain);
-        let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|source| CertificateError::Pair {
-            cert: settings.cert.clone(),
-            key: settings.key.clone(),
-            source,
+        let pair = CertifiedKey::from_der(chain, key, &provider).map_err(|source| {
+            CertificateError::Pair {
+                cert: settings.cert.clone(),
+                key: settings.key.clone(),
+                source,
+            }
         })?;
         let versions: &[&rustls::SupportedProtocolVersion] = match settings.min_version {
             MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
@@ -117,24 +126,40 @@ impl Identity {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder.with_cert_resolver(Arc::new(NotingResolver::new(Arc::new(pair))));
-        config.alpn_protocols = settings.alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        config.alpn_protocols = settings
+            .alpn
+            .iter()
+            .map(|name| name.clone().into_bytes())
+            .collect();
         // One ticket is what a client needs to resume; rustls' default of two costs a write and 200 bytes more.
         config.send_tls13_tickets = 1;
-        config.ticketer = aws_lc_rs::Ticketer::new().expect("the system has randomness for ticket keys");
-        Ok(Self { config: Arc::new(config), not_after })
+        config.ticketer =
+            aws_lc_rs::Ticketer::new().expect("the system has randomness for ticket keys");
+        Ok(Self {
+            config: Arc::new(config),
+            not_after,
+        })
     }
 }
 
-fn read_certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn read_certificates(
+    what: &'static str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let failed = |error: rustls::pki_types::pem::Error| CertificateError::File {
         what,
         path: path.to_owned(),
         cause: error.to_string(),
     };
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(failed)?
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
     if chain.is_empty() {
-        return Err(CertificateError::Empty { what, path: path.to_owned() });
+        return Err(CertificateError::Empty {
+            what,
+            path: path.to_owned(),
+        });
     }
     Ok(chain)
 }
@@ -143,18 +168,29 @@ fn client_verifier(
     settings: &ServerSettings,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, CertificateError> {
-    let Some(path) = &settings.client_ca else { return Ok(None) };
-    let failed = |cause: String| CertificateError::ClientCa { path: path.clone(), cause };
+    let Some(path) = &settings.client_ca else {
+        return Ok(None);
+    };
+    let failed = |cause: String| CertificateError::ClientCa {
+        path: path.clone(),
+        cause,
+    };
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates("client CA", path)? {
-        roots.add(certificate).map_err(|error| failed(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| failed(error.to_string()))?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let builder = match settings.client_auth {
         ClientAuth::Required => builder,
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
-    builder.build().map(Some).map_err(|error| failed(error.to_string()))
+    builder
+        .build()
+        .map(Some)
+        .map_err(|error| failed(error.to_string()))
 }
 
 /// Expiry of the leaf, seconds since the epoch; 0 when it cannot be read, which alerts as expired.
@@ -162,7 +198,9 @@ fn not_after(chain: &[CertificateDer<'_>]) -> i64 {
     chain
         .first()
         .and_then(|der| x509_parser::parse_x509_certificate(der).ok())
-        .map_or(0, |(_, certificate)| certificate.validity().not_after.timestamp())
+        .map_or(0, |(_, certificate)| {
+            certificate.validity().not_after.timestamp()
+        })
 }
 
 /// `tidegate_certificate_expiry_timestamp_seconds{listener}` for all stores.
@@ -182,7 +220,8 @@ impl prometheus_client::collector::Collector for Collector {
         )?;
         for store in &self.0 {
             let labels = [("listener", store.name.as_str())];
-            ConstGauge::new(store.current.load().not_after).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(store.current.load().not_after)
+                .encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -232,7 +271,10 @@ mod tests {
         let store = Store::load("mqtts", &settings(&dir)).unwrap();
         let before = store.server_config();
         std::fs::write(dir.join("server.crt"), "no certificate").unwrap();
-        assert!(matches!(store.reload(), Err(CertificateError::Empty { .. })));
+        assert!(matches!(
+            store.reload(),
+            Err(CertificateError::Empty { .. })
+        ));
         assert!(Arc::ptr_eq(&before, &store.server_config()));
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -243,10 +285,16 @@ mod tests {
         write_pair(&dir);
         let other = rcgen::KeyPair::generate().unwrap();
         std::fs::write(dir.join("server.key"), other.serialize_pem()).unwrap();
-        assert!(matches!(Store::load("x", &settings(&dir)), Err(CertificateError::Pair { .. })));
+        assert!(matches!(
+            Store::load("x", &settings(&dir)),
+            Err(CertificateError::Pair { .. })
+        ));
         std::fs::remove_file(dir.join("server.key")).unwrap();
         let message = Store::load("x", &settings(&dir)).unwrap_err().to_string();
-        assert!(message.starts_with("private key") && message.contains("server.key"), "{message}");
+        assert!(
+            message.starts_with("private key") && message.contains("server.key"),
+            "{message}"
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -88,7 +88,9 @@ pub struct ServerStream {
 
 impl std::fmt::Debug for ServerStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerStream").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("ServerStream")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,13 +162,19 @@ impl ServerStream {
 
     /// Reads decrypted bytes into `scratch.plain` and says how many; 0 is the end of the stream. One read of the socket
     /// per call that returns bytes.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<usize, TlsError>> {
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<Result<usize, TlsError>> {
         loop {
             if self.peer_closed {
                 return Poll::Ready(Ok(0));
             }
-            // A truncated stream (no close_notify) ends the same way: many MQTT clients just close the socket.
-            let Some(filled) = ready!(self.poll_fill(cx, scratch))? else { return Poll::Ready(Ok(0)) };
+            // A truncated stream (no `close_notify`) ends the same way: many MQTT clients just close the socket.
+            let Some(filled) = ready!(self.poll_fill(cx, scratch))? else {
+                return Poll::Ready(Ok(0));
+            };
             let progress = match self.process(scratch, filled) {
                 Ok(progress) => progress,
                 Err(error) => {
@@ -208,7 +216,8 @@ impl ServerStream {
     /// Ready when the socket has taken everything.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
         while self.has_backlog() {
-            let taken = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.backlog[self.sent..]))?;
+            let taken =
+                ready!(Pin::new(&mut self.socket).poll_write(cx, &self.backlog[self.sent..]))?;
             self.sent += taken;
         }
         if self.backlog.capacity() > 0 {
@@ -218,24 +227,22 @@ impl ServerStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends close_notify and closes the sending side.
+    /// Sends `close_notify` and closes the sending side.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
         if !self.close_notified {
             self.close_notified = true;
             let mut alert = vec![0; 64];
-            if let ConnectionState::WriteTraffic(mut traffic) = self.tls.process_tls_records(&mut []).state?
+            if let ConnectionState::WriteTraffic(mut traffic) =
+                self.tls.process_tls_records(&mut []).state?
                 && let Ok(length) = traffic.queue_close_notify(&mut alert)
             {
                 self.keep(&alert[..length]);
             }
         }
         ready!(self.poll_flush(cx))?;
-        Pin::new(&mut self.socket).poll_shutdown(cx).map_err(TlsError::Io)
-    }
-
-    /// Bytes that wait for the socket.
-    pub fn backlog_bytes(&self) -> usize {
-        self.backlog.len() - self.sent
+        Pin::new(&mut self.socket)
+            .poll_shutdown(cx)
+            .map_err(TlsError::Io)
     }
 
     fn has_backlog(&self) -> bool {
@@ -247,7 +254,11 @@ impl ServerStream {
     }
 
     /// Puts the partial record in front of one read. `None` is the end of the stream.
-    fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<Option<usize>>> {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<Option<usize>>> {
         let kept = self.partial.len();
         let mut room = ReadBuf::new(&mut scratch.wire[kept..kept + Scratch::READ_BYTES]);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
@@ -283,13 +294,12 @@ impl ServerStream {
                 }
                 ConnectionState::EncodeTlsData(mut data) => encode(&mut data, &mut self.backlog)?,
                 ConnectionState::TransmitTlsData(data) => data.done(),
-                ConnectionState::BlockedHandshake => wants_more = true,
                 ConnectionState::WriteTraffic(_) => {
                     progress.established = true;
                     wants_more = true;
                 }
                 ConnectionState::PeerClosed => self.peer_closed = true,
-                // `Closed`; early data is never accepted (max_early_data_size is 0).
+                // `BlockedHandshake`, `Closed`; early data is never accepted (max_early_data_size is 0).
                 _ => wants_more = true,
             }
             at += discard;
@@ -301,7 +311,9 @@ impl ServerStream {
             let rest = &scratch.wire[at..filled];
             if rest.len() > Scratch::RECORD_BYTES_MAX {
                 // A handshake message over many records; clients' certificate chains are smaller than this.
-                return Err(TlsError::Tls(rustls::Error::General("handshake message too large".into())));
+                return Err(TlsError::Tls(rustls::Error::General(
+                    "handshake message too large".into(),
+                )));
             }
             self.partial.extend_from_slice(rest);
         }
@@ -316,11 +328,15 @@ impl ServerStream {
                     sealed.resize(start + data.len() + data.len() / 64 + 512, 0);
                     let written = match traffic.encrypt(data, &mut sealed[start..]) {
                         Ok(written) => written,
-                        Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                        Err(EncryptError::InsufficientSize(InsufficientSizeError {
+                            required_size,
+                        })) => {
                             sealed.resize(start + required_size, 0);
-                            traffic.encrypt(data, &mut sealed[start..]).map_err(exhausted)?
+                            traffic
+                                .encrypt(data, &mut sealed[start..])
+                                .map_err(|error| exhausted(&error))?
                         }
-                        Err(error) => return Err(exhausted(error)),
+                        Err(error) => return Err(exhausted(&error)),
                     };
                     sealed.truncate(start + written);
                     data = &[];
@@ -352,7 +368,7 @@ impl ServerStream {
     }
 }
 
-fn exhausted(error: EncryptError) -> TlsError {
+fn exhausted(error: &EncryptError) -> TlsError {
     TlsError::Tls(rustls::Error::General(error.to_string()))
 }
 

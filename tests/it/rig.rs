@@ -69,7 +69,7 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
         );
         let path = folder.write("tidegate.toml", &text);
         let config = tidegate::config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        let instance = Instance::start(config, Signals::Ignore).unwrap();
+        let instance = Instance::start(&config, Signals::Ignore).unwrap();
         Self { instance: Some(instance), authority, _folder: folder }
     }
 
