@@ -1,1 +1,3 @@
-fn main(){}
+//! Integration tests: the library and the binary from outside, one module per area.
+
+mod config;
