@@ -12,6 +12,7 @@ pub mod health_state;
 pub mod mqtt;
 pub mod outlier;
 pub mod peer;
+pub mod pool_state;
 pub mod proxy_protocol;
 pub mod secret;
 pub mod snapshot;
