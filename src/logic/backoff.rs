@@ -27,7 +27,11 @@ pub struct Backoff {
 impl Backoff {
     /// A series that has not begun.
     pub const fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, attempts: 0 }
+        Self {
+            first,
+            max,
+            attempts: 0,
+        }
     }
 
     /// The next wait.
@@ -55,7 +59,16 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_maximum() {
         let second = Duration::from_secs(1);
-        for (times, expected) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (31, 60), (32, 60), (u32::MAX, 60)] {
+        for (times, expected) in [
+            (0, 1),
+            (1, 2),
+            (2, 4),
+            (5, 32),
+            (6, 60),
+            (31, 60),
+            (32, 60),
+            (u32::MAX, 60),
+        ] {
             let wait = doubled(second, times, Duration::from_secs(60));
             assert_eq!(wait, Duration::from_secs(expected), "{times} times");
         }
@@ -68,7 +81,10 @@ mod tests {
         for attempt in 0..100 {
             let wait = backoff.next(&mut rng).as_secs_f64();
             let plain = f64::from(1_u32 << attempt.min(4)).min(10.0);
-            assert!(wait >= plain * 0.8 && wait <= (plain * 1.2).min(10.0), "{attempt}: {wait}");
+            assert!(
+                wait >= plain * 0.8 && wait <= (plain * 1.2).min(10.0),
+                "{attempt}: {wait}"
+            );
         }
         backoff.reset();
         assert!(backoff.next(&mut rng) <= Duration::from_millis(1200));

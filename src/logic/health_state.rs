@@ -118,7 +118,11 @@ mod tests {
                 thresholds,
             );
             assert_eq!(changed, state.verdict() != before, "{results}");
-            assert_eq!(state.why().is_empty(), state.verdict() == Verdict::Up, "{results}");
+            assert_eq!(
+                state.why().is_empty(),
+                state.verdict() == Verdict::Up,
+                "{results}"
+            );
             verdicts.push(match state.verdict() {
                 Verdict::Unproven => '?',
                 Verdict::Up => 'U',

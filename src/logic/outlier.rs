@@ -141,13 +141,24 @@ impl Outlier {
         true
     }
 
-    fn remember(&mut self, circumstances: &Circumstances, settings: &OutlierSettings, now: Instant) {
+    fn remember(
+        &mut self,
+        circumstances: &Circumstances,
+        settings: &OutlierSettings,
+        now: Instant,
+    ) {
         // The picker saw a success between: what came before it is no part of this row. Its count may be ahead of the
         // queue's, never behind for long.
-        while self.failures.len() >= (circumstances.failures_in_row.min(settings.failures) as usize).max(1) {
+        while self.failures.len()
+            >= (circumstances.failures_in_row.min(settings.failures) as usize).max(1)
+        {
             self.failures.pop_front();
         }
-        while self.failures.front().is_some_and(|at| now.duration_since(*at) > settings.window) {
+        while self
+            .failures
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > settings.window)
+        {
             self.failures.pop_front();
         }
         self.failures.push_back(now);
@@ -180,7 +191,9 @@ impl Outlier {
             failure.label()
         );
         self.level = self.level.saturating_add(1);
-        self.phase = Phase::Ejected { until: now + self.ejection };
+        self.phase = Phase::Ejected {
+            until: now + self.ejection,
+        };
         self.failures.clear();
         self.good_since = None;
     }
@@ -189,9 +202,14 @@ impl Outlier {
     /// longer.
     fn forgive(&mut self, settings: &OutlierSettings, now: Instant) {
         let Some(since) = self.good_since else { return };
-        let step = settings.window.max(self.ejection).max(Duration::from_millis(1));
+        let step = settings
+            .window
+            .max(self.ejection)
+            .max(Duration::from_millis(1));
         let steps = now.duration_since(since).as_millis() / step.as_millis().max(1);
-        self.level = self.level.saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
+        self.level = self
+            .level
+            .saturating_sub(u32::try_from(steps).unwrap_or(u32::MAX));
     }
 
     /// Begins the trial if the ejection is over. True if it does.
@@ -228,6 +246,7 @@ impl Outlier {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 mod tests {
     use super::*;
 
@@ -243,7 +262,10 @@ mod tests {
         fn new() -> Self {
             Self {
                 outlier: Outlier::default(),
-                settings: OutlierSettings { failures: 3, ..OutlierSettings::default() },
+                settings: OutlierSettings {
+                    failures: 3,
+                    ..OutlierSettings::default()
+                },
                 circumstances: Circumstances {
                     failures_in_row: 0,
                     others_succeeded: None,
@@ -262,7 +284,13 @@ mod tests {
         fn fail(&mut self, seconds: f64, failure: ConnectFailure) -> bool {
             self.circumstances.failures_in_row += 1;
             let now = self.at(seconds);
-            self.outlier.failed(failure, &self.circumstances, &self.settings, now, &mut self.rng)
+            self.outlier.failed(
+                failure,
+                &self.circumstances,
+                &self.settings,
+                now,
+                &mut self.rng,
+            )
         }
 
         /// Fails until ejected and gives the length of the ejection.
@@ -337,13 +365,22 @@ mod tests {
 
     #[test]
     fn slowness_ejects_only_when_another_endpoint_answered_meanwhile() {
-        for (others, expected) in [(None, false), (Some(10.0), false), (Some(15.5), true), (Some(20.1), true)] {
+        for (others, expected) in [
+            (None, false),
+            (Some(10.0), false),
+            (Some(15.5), true),
+            (Some(20.1), true),
+        ] {
             let mut bench = Bench::new();
             bench.circumstances.others_succeeded = others.map(|seconds| bench.at(seconds));
             bench.fail(19.8, ConnectFailure::ConnackTimeout);
             bench.fail(19.9, ConnectFailure::ConnackTimeout);
             bench.circumstances.patience = Duration::from_secs(5);
-            assert_eq!(bench.fail(20.2, ConnectFailure::ConnackTimeout), expected, "{others:?}");
+            assert_eq!(
+                bench.fail(20.2, ConnectFailure::ConnackTimeout),
+                expected,
+                "{others:?}"
+            );
         }
     }
 
@@ -355,7 +392,10 @@ mod tests {
         assert!(!bench.outlier.tick(bench.at(first - 0.1)));
         assert!(bench.outlier.tick(bench.at(first)));
         let second = bench.eject(10.0);
-        assert!((8.0..=12.0).contains(&second), "one failure on trial, twice as long: {second}");
+        assert!(
+            (8.0..=12.0).contains(&second),
+            "one failure on trial, twice as long: {second}"
+        );
         assert!(bench.outlier.tick(bench.at(30.0)));
         let now = bench.at(30.0);
         assert!(bench.outlier.trial_passed(now));
@@ -389,11 +429,24 @@ mod tests {
 
     #[test]
     fn share_is_rounded_down_but_one_of_two() {
-        for (share, endpoints, expected) in
-            [(0.5, 1, 0), (0.5, 2, 1), (0.5, 3, 1), (0.5, 5, 2), (0.1, 3, 1), (1.0, 3, 3), (0.0, 10, 0)]
-        {
-            let settings = OutlierSettings { ejected_share_max: share, ..OutlierSettings::default() };
-            assert_eq!(settings.ejected_max(endpoints), expected, "{share} of {endpoints}");
+        for (share, endpoints, expected) in [
+            (0.5, 1, 0),
+            (0.5, 2, 1),
+            (0.5, 3, 1),
+            (0.5, 5, 2),
+            (0.1, 3, 1),
+            (1.0, 3, 3),
+            (0.0, 10, 0),
+        ] {
+            let settings = OutlierSettings {
+                ejected_share_max: share,
+                ..OutlierSettings::default()
+            };
+            assert_eq!(
+                settings.ejected_max(endpoints),
+                expected,
+                "{share} of {endpoints}"
+            );
         }
     }
 }

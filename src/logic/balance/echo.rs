@@ -61,9 +61,16 @@ impl Echo {
         peers.sort_by(|a, b| a.id.cmp(&b.id).then(b.taken_at.total_cmp(&a.taken_at)));
         peers.dedup_by(|b, a| a.id == b.id);
         for peer in &mut peers {
-            peer.rate = if peer.rate.is_finite() { peer.rate.clamp(0.0, RATE_MAX) } else { 0.0 };
+            peer.rate = if peer.rate.is_finite() {
+                peer.rate.clamp(0.0, RATE_MAX)
+            } else {
+                0.0
+            };
         }
-        let rank = peers.iter().filter(|peer| peer.id.as_str() < own_id).count();
+        let rank = peers
+            .iter()
+            .filter(|peer| peer.id.as_str() < own_id)
+            .count();
         self.rank = u32::try_from(rank).unwrap_or(0);
         self.peers = peers;
     }
@@ -94,9 +101,18 @@ impl Echo {
             row.peers = 0.0;
             row.echo_base = 0.0;
         }
-        for (id, count) in self.peers.iter().flat_map(|peer| &peer.counts) {
-            if let Ok(index) = rows.binary_search_by_key(id, |row| row.id) {
-                rows[index].peers += f64::from(*count);
+        for peer in &self.peers {
+            // Records are sorted as the rows are, and mostly name the same endpoints: look at the next row first.
+            let mut next = 0;
+            for (id, count) in &peer.counts {
+                if rows.get(next).is_none_or(|row| row.id != *id) {
+                    match rows.binary_search_by_key(id, |row| row.id) {
+                        Ok(index) => next = index,
+                        Err(_) => continue,
+                    }
+                }
+                rows[next].peers += f64::from(*count);
+                next += 1;
             }
         }
         self.peers_sum = rows.iter().map(|row| row.peers).sum();
@@ -110,7 +126,10 @@ impl Echo {
         history: &mut History,
         rate: &Rate,
     ) -> bool {
-        if self.rebuilt_at.is_some_and(|at| self.peers.is_empty() || now - at <= REBUILD_S) {
+        if self
+            .rebuilt_at
+            .is_some_and(|at| self.peers.is_empty() || now - at <= REBUILD_S)
+        {
             return false;
         }
         self.rebuilt_at = Some(now);
@@ -164,6 +183,7 @@ impl Echo {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 mod tests {
     use super::*;
     use crate::logic::balance::{
@@ -182,7 +202,8 @@ mod tests {
     fn offsets_are_a_permutation_over_the_ranks_at_every_endpoint() {
         for (n, endpoints) in [(1, 3), (3, 3), (5, 10), (3, 7), (10, 4)] {
             for b in 0..endpoints {
-                let mut offsets: Vec<u64> = (0..n).map(|rank| theta(rank, n, b, endpoints)).collect();
+                let mut offsets: Vec<u64> =
+                    (0..n).map(|rank| theta(rank, n, b, endpoints)).collect();
                 offsets.sort_unstable();
                 assert_eq!(offsets, (0..n).collect::<Vec<_>>(), "n {n}, endpoint {b}");
             }
@@ -202,7 +223,13 @@ mod tests {
             join_rate: 0,
         };
         let mut picker = Picker::new(settings, 1, now);
-        let listing = |id, standing| Listing { id, weight: 1, priority: 0, max_connections: None, standing };
+        let listing = |id, standing| Listing {
+            id,
+            weight: 1,
+            priority: 0,
+            max_connections: None,
+            standing,
+        };
         picker.set_endpoints(&[
             listing(endpoint(1), Standing::Open),
             listing(endpoint(2), Standing::Open),
@@ -211,12 +238,24 @@ mod tests {
     }
 
     fn request() -> PickRequest<'static> {
-        PickRequest { excluded: &[], source: IpAddr::V4(Ipv4Addr::LOCALHOST), route_key: None }
+        PickRequest {
+            excluded: &[],
+            source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            route_key: None,
+        }
     }
 
     fn record(id: &str, taken_at: Instant, rate: f64, counts: &[(u8, u32)]) -> PeerCounts {
-        let counts = counts.iter().map(|(index, count)| (endpoint(*index), *count)).collect();
-        PeerCounts { id: id.into(), taken_at, rate, counts }
+        let counts = counts
+            .iter()
+            .map(|(index, count)| (endpoint(*index), *count))
+            .collect();
+        PeerCounts {
+            id: id.into(),
+            taken_at,
+            rate,
+            counts,
+        }
     }
 
     #[test]
@@ -249,7 +288,13 @@ mod tests {
         picker.set_peers("b", vec![old, new]);
         let mut traffic = Vec::new();
         picker.traffic(&mut traffic);
-        assert_eq!(traffic.iter().map(|endpoint| endpoint.peers).collect::<Vec<_>>(), [0, 9]);
+        assert_eq!(
+            traffic
+                .iter()
+                .map(|endpoint| endpoint.peers)
+                .collect::<Vec<_>>(),
+            [0, 9]
+        );
     }
 
     #[test]
@@ -267,7 +312,11 @@ mod tests {
             let now = Instant::now();
             let mut picker = pair(now);
             picker.set_peers("b", vec![record("a", now, rate, &[(1, 2)])]);
-            assert_eq!(picker.pick(now, &request()).unwrap().endpoint, endpoint(2), "{rate}");
+            assert_eq!(
+                picker.pick(now, &request()).unwrap().endpoint,
+                endpoint(2),
+                "{rate}"
+            );
         }
     }
 }

@@ -54,7 +54,11 @@ impl History {
     pub(super) const fn new() -> Self {
         Self {
             columns: 0,
-            marks: [Mark { at: 0.0, rate: 0.0, total: 0.0 }; MARKS],
+            marks: [Mark {
+                at: 0.0,
+                rate: 0.0,
+                total: 0.0,
+            }; MARKS],
             counts: Vec::new(),
             newest: 0,
             len: 0,
@@ -68,7 +72,8 @@ impl History {
         for mark in 0..MARKS {
             for (column, origin) in origins.iter().enumerate() {
                 if let Some(origin) = origin.filter(|origin| *origin < self.columns) {
-                    counts[mark * origins.len() + column] = self.counts[mark * self.columns + origin];
+                    counts[mark * origins.len() + column] =
+                        self.counts[mark * self.columns + origin];
                 }
             }
         }
@@ -97,9 +102,16 @@ impl History {
         debug_assert!(rows.len() == self.columns, "one column per listed endpoint");
         self.newest = (self.newest + 1) % MARKS;
         self.len = (self.len + 1).min(MARKS);
-        self.marks[self.newest] = Mark { at, rate: rate.at(at), total };
+        self.marks[self.newest] = Mark {
+            at,
+            rate: rate.at(at),
+            total,
+        };
         let start = self.newest * self.columns;
-        for (count, row) in self.counts[start..start + self.columns].iter_mut().zip(rows) {
+        for (count, row) in self.counts[start..start + self.columns]
+            .iter_mut()
+            .zip(rows)
+        {
             *count = row.dispatched;
         }
     }
@@ -111,13 +123,24 @@ impl History {
 
     /// Finds `at`, which is not after `now`.
     pub(super) fn locate(&self, at: f64, now: f64, total: f64, rate: &Rate) -> Position {
-        let mut newer = Mark { at: now, rate: 0.0, total };
+        let mut newer = Mark {
+            at: now,
+            rate: 0.0,
+            total,
+        };
         if self.len > 0 {
-            newer.at = now.min(self.marks[self.newest].at + STEP_S).max(rate.updated_at());
+            newer.at = now
+                .min(self.marks[self.newest].at + STEP_S)
+                .max(rate.updated_at());
             newer.rate = rate.at(newer.at);
         }
         if at >= newer.at {
-            return Position { older: 0, newer: 0, fraction: 1.0, rate: rate.at(at) };
+            return Position {
+                older: 0,
+                newer: 0,
+                fraction: 1.0,
+                rate: rate.at(at),
+            };
         }
         for age in 1..=self.len {
             let older = self.marks[self.slot(age)];
@@ -129,12 +152,22 @@ impl History {
                 } else {
                     older.rate + fraction * (newer.rate - older.rate)
                 };
-                return Position { older: age, newer: age - 1, fraction, rate };
+                return Position {
+                    older: age,
+                    newer: age - 1,
+                    fraction,
+                    rate,
+                };
             }
             newer = older;
         }
         // Older than all marks: the counts stood where the first mark found them.
-        Position { older: self.len, newer: self.len, fraction: 1.0, rate: newer.rate }
+        Position {
+            older: self.len,
+            newer: self.len,
+            fraction: 1.0,
+            rate: newer.rate,
+        }
     }
 
     /// Notes that the counts at `position` are to be subtracted `weight` times.
@@ -156,7 +189,10 @@ impl History {
                 continue;
             }
             let start = self.slot(age) * self.columns;
-            for (row, count) in rows.iter_mut().zip(&self.counts[start..start + self.columns]) {
+            for (row, count) in rows
+                .iter_mut()
+                .zip(&self.counts[start..start + self.columns])
+            {
                 row.echo_base -= weight * count;
             }
         }
@@ -183,7 +219,11 @@ mod tests {
             let position = history.locate(at / 1e3, now_ms / 1e3, row.dispatched, &rate);
             history.weigh(&position, 1.0);
             history.subtract(std::slice::from_mut(&mut row));
-            assert!((row.echo_base + count).abs() < 1e-6, "at {at}: {} and not {count}", -row.echo_base);
+            assert!(
+                (row.echo_base + count).abs() < 1e-6,
+                "at {at}: {} and not {count}",
+                -row.echo_base
+            );
         }
     }
 
@@ -199,12 +239,20 @@ mod tests {
 
     #[test]
     fn a_step_is_interpolated() {
-        check(&[50.0, 61.0], 61.0, &[(50.0, 0.0), (55.0, 0.5), (60.5, 1.0)]);
+        check(
+            &[50.0, 61.0],
+            61.0,
+            &[(50.0, 0.0), (55.0, 0.5), (60.5, 1.0)],
+        );
     }
 
     #[test]
     fn sparse_dispatches_are_placed_at_their_own_time_and_not_spread_over_the_pause() {
-        check(&[0.0, 1000.0, 2000.0], 2100.0, &[(900.0, 1.0), (1011.0, 2.0), (1999.0, 2.0), (2050.0, 3.0)]);
+        check(
+            &[0.0, 1000.0, 2000.0],
+            2100.0,
+            &[(900.0, 1.0), (1011.0, 2.0), (1999.0, 2.0), (2050.0, 3.0)],
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ pub(super) struct JoinCap {
 
 impl JoinCap {
     pub(super) fn new(join_rate: u32) -> Self {
-        Self { per_second: f64::from(join_rate), share: 1.0, refilled_at: 0.0 }
+        Self {
+            per_second: f64::from(join_rate),
+            share: 1.0,
+            refilled_at: 0.0,
+        }
     }
 
     /// Takes a new rate; the buckets start full.
@@ -110,7 +114,11 @@ mod tests {
             (0.0, 10_000.0, 4, 0.125),
         ] {
             cap.share_by_rate(own, peers, members);
-            assert!((cap.share - expected).abs() < 0.01, "{own} of {peers}: {}", cap.share);
+            assert!(
+                (cap.share - expected).abs() < 0.01,
+                "{own} of {peers}: {}",
+                cap.share
+            );
         }
     }
 

@@ -19,6 +19,7 @@ mod rate;
 mod rendezvous;
 mod round_robin;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 #[expect(clippy::similar_names, reason = "what a picker picked")]
 mod simulation;
 mod table;
@@ -165,13 +166,20 @@ impl PickReason {
 }
 
 /// A count as a float.
-#[expect(clippy::cast_precision_loss, reason = "connection counts stay below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "connection counts stay below 2^53"
+)]
 const fn float(count: u64) -> f64 {
     count as f64
 }
 
 /// A float that holds a count, back.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sums of counts; `as` saturates")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sums of counts; `as` saturates"
+)]
 const fn whole(count: f64) -> u64 {
     count as u64
 }

@@ -60,7 +60,8 @@ impl Picker {
     /// Takes new settings. The endpoints' own limits come with the next [`Picker::set_endpoints`].
     pub fn configure(&mut self, settings: PickerSettings) {
         if settings.join_rate != self.settings.join_rate {
-            self.join_cap.configure(settings.join_rate, self.table.listed_mut());
+            self.join_cap
+                .configure(settings.join_rate, self.table.listed_mut());
         }
         self.settings = settings;
     }
@@ -68,7 +69,9 @@ impl Picker {
     /// Takes discovery's answer with the verdicts. Endpoints that are missing take no new connections, and are
     /// counted until their last connection ends.
     pub fn set_endpoints(&mut self, listings: &[Listing]) {
-        let origins = self.table.list(listings, &self.settings);
+        let Some(origins) = self.table.list(listings, &self.settings) else {
+            return;
+        };
         self.history.remap(&origins);
         for (row, origin) in self.table.listed_mut().iter_mut().zip(origins) {
             if origin.is_none() {
@@ -97,15 +100,20 @@ impl Picker {
     /// The [`Refusal`] that ends soonest.
     pub fn pick(&mut self, now: Instant, request: &PickRequest<'_>) -> Result<Picked, Refusal> {
         let now = self.seconds(now);
-        if self.echo.rebuild_if_due(now, &mut self.table, &mut self.history, &self.rate) {
+        if self
+            .echo
+            .rebuild_if_due(now, &mut self.table, &mut self.history, &self.rate)
+        {
             let members = self.echo.members();
-            self.join_cap.share_by_rate(self.rate.at(now), self.echo.rates(), members);
+            self.join_cap
+                .share_by_rate(self.rate.at(now), self.echo.rates(), members);
         }
         self.join_cap.refill(now, self.table.listed_mut());
         let survey = self.table.survey(request, self.settings.pending_max)?;
         let (index, why) = self.choose(request, survey).ok_or(Refusal::NoEndpoint)?;
         let total = self.table.dispatched_sum();
-        self.history.observe(now, self.table.listed(), total, &self.rate);
+        self.history
+            .observe(now, self.table.listed(), total, &self.rate);
         self.rate.count(now);
         let row = self.table.dispatch(index);
         let why = match row.standing {
@@ -113,7 +121,11 @@ impl Picker {
             Standing::Trial => PickReason::HalfOpen,
             Standing::Open | Standing::Closed => why,
         };
-        Ok(Picked { key: row.key, endpoint: row.id, why })
+        Ok(Picked {
+            key: row.key,
+            endpoint: row.id,
+            why,
+        })
     }
 
     fn choose(&mut self, request: &PickRequest<'_>, survey: Survey) -> Option<(usize, PickReason)> {
@@ -136,18 +148,24 @@ impl Picker {
             return Some((index, PickReason::LeastConnections));
         }
         let (index, why) = match self.settings.policy {
-            Policy::LeastConnections => {
-                (self.echo.choose(&self.table, tier), PickReason::LeastConnections)
-            }
-            Policy::RoundRobin => {
-                (round_robin::choose(self.table.listed_mut(), tier), PickReason::RoundRobin)
-            }
-            Policy::RandomTwo => {
-                (random_two::choose(self.table.listed(), tier, &mut self.rng), PickReason::RandomTwo)
-            }
+            Policy::LeastConnections => (
+                self.echo.choose(&self.table, tier),
+                PickReason::LeastConnections,
+            ),
+            Policy::RoundRobin => (
+                round_robin::choose(self.table.listed_mut(), tier),
+                PickReason::RoundRobin,
+            ),
+            Policy::RandomTwo => (
+                random_two::choose(self.table.listed(), tier, &mut self.rng),
+                PickReason::RandomTwo,
+            ),
             Policy::SourceHash => {
                 let key = rendezvous::hash_source(request.source);
-                (rendezvous::choose(self.table.listed(), tier, key), PickReason::Hash)
+                (
+                    rendezvous::choose(self.table.listed(), tier, key),
+                    PickReason::Hash,
+                )
             }
         };
         index.map(|index| (index, why))
@@ -157,9 +175,10 @@ impl Picker {
         match self.settings.affinity {
             Affinity::None => None,
             Affinity::Source => Some(rendezvous::hash_source(request.source)),
-            Affinity::ClientId | Affinity::Username => {
-                request.route_key.filter(|key| !key.is_empty()).map(rendezvous::hash_key)
-            }
+            Affinity::ClientId | Affinity::Username => request
+                .route_key
+                .filter(|key| !key.is_empty())
+                .map(rendezvous::hash_key),
         }
     }
 
@@ -207,7 +226,12 @@ impl Picker {
 
     /// Own connections per endpoint, sorted by id, for the record that peers get.
     pub fn counts(&self) -> Vec<(EndpointId, u32)> {
-        let mut counts: Vec<_> = self.table.all().iter().map(|row| (row.id, row.own)).collect();
+        let mut counts: Vec<_> = self
+            .table
+            .all()
+            .iter()
+            .map(|row| (row.id, row.own))
+            .collect();
         counts.sort_unstable_by_key(|(id, _)| *id);
         counts
     }

@@ -7,7 +7,11 @@ pub(super) fn choose(rows: &[Row], tier: u32, rng: &mut fastrand::Rng) -> Option
     let mut sample = [0_usize; 2];
     let mut seen = 0_usize;
     for (index, _) in rows.iter().enumerate().filter(|(_, row)| row.takes(tier)) {
-        let place = if seen < sample.len() { seen } else { rng.usize(..=seen) };
+        let place = if seen < sample.len() {
+            seen
+        } else {
+            rng.usize(..=seen)
+        };
         if let Some(place) = sample.get_mut(place) {
             *place = index;
         }
@@ -19,7 +23,13 @@ pub(super) fn choose(rows: &[Row], tier: u32, rng: &mut fastrand::Rng) -> Option
         _ => {
             let [a, b] = sample.map(|index| rows[index].total() * rows[index].weight_inverse);
             // A tie is tossed: the sample is in the order of the table.
-            let first = if a < b { true } else if b < a { false } else { rng.bool() };
+            let first = if a < b {
+                true
+            } else if b < a {
+                false
+            } else {
+                rng.bool()
+            };
             Some(if first { sample[0] } else { sample[1] })
         }
     }

@@ -62,7 +62,10 @@ mod tests {
     fn polynomial_meets_the_exponential() {
         for micros in 0_u32..20_000 {
             let seconds = f64::from(micros) * 1e-6;
-            assert!((decay(seconds) - (-seconds).exp()).abs() < 1e-8, "{seconds}");
+            assert!(
+                (decay(seconds) - (-seconds).exp()).abs() < 1e-8,
+                "{seconds}"
+            );
         }
     }
 }

@@ -72,7 +72,11 @@ pub(super) fn choose_bounded(rows: &[Row], tier: u32, key: u64, unseen: f64) -> 
         total += row.total();
         count += 1.0;
     }
-    let slack = if total < SMALL_BELOW * count { SLACK_SMALL } else { SLACK };
+    let slack = if total < SMALL_BELOW * count {
+        SLACK_SMALL
+    } else {
+        SLACK
+    };
     let bound = (1.0 + slack) * (total + 1.0 + unseen);
     first(rows, tier, key, |row| {
         let part = row.weight / weights;
@@ -82,7 +86,11 @@ pub(super) fn choose_bounded(rows: &[Row], tier: u32, key: u64, unseen: f64) -> 
 
 fn first(rows: &[Row], tier: u32, key: u64, has_room: impl Fn(&Row) -> bool) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
-    for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.takes(tier) && has_room(row)) {
+    for (index, row) in rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.takes(tier) && has_room(row))
+    {
         let score = score(key, row);
         if best.is_none_or(|(_, highest)| score > highest) {
             best = Some((index, score));

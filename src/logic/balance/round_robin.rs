@@ -6,7 +6,11 @@ use super::table::Row;
 pub(super) fn choose(rows: &mut [Row], tier: u32) -> Option<usize> {
     let mut sum = 0.0;
     let mut best: Option<(usize, f64)> = None;
-    for (index, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.takes(tier)) {
+    for (index, row) in rows
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, row)| row.takes(tier))
+    {
         row.turn += row.weight;
         sum += row.weight;
         if best.is_none_or(|(_, turn)| row.turn > turn) {

@@ -88,7 +88,9 @@ impl Row {
             Err(Refusal::NoEndpoint)
         } else if !request.excluded.is_empty() && request.excluded.contains(&self.id) {
             Err(Refusal::Excluded)
-        } else if self.max_connections != u32::MAX && self.total() >= f64::from(self.max_connections) {
+        } else if self.max_connections != u32::MAX
+            && self.total() >= f64::from(self.max_connections)
+        {
             Err(Refusal::Full)
         } else if self.pending >= self.pending_max(pending_max) {
             Err(Refusal::Pending)
@@ -130,7 +132,10 @@ impl Row {
         self.weight = f64::from(listing.weight.max(1));
         self.weight_inverse = self.weight.recip();
         self.priority = listing.priority;
-        self.max_connections = listing.max_connections.or(settings.max_connections).unwrap_or(u32::MAX);
+        self.max_connections = listing
+            .max_connections
+            .or(settings.max_connections)
+            .unwrap_or(u32::MAX);
         self.standing = listing.standing;
     }
 }
@@ -213,36 +218,51 @@ impl Table {
         self.own_sum
     }
 
-    /// Takes over a new list and returns, per listed row, the listed row that it was before.
-    pub(super) fn list(&mut self, listings: &[Listing], settings: &PickerSettings) -> Vec<Option<usize>> {
+    /// Takes over a new list. If it names the same endpoints as before, `None`: rows stay where they are, which is the
+    /// common case (a verdict changed) and cheap. Else, per listed row, the listed row that it was before.
+    pub(super) fn list(
+        &mut self,
+        listings: &[Listing],
+        settings: &PickerSettings,
+    ) -> Option<Vec<Option<usize>>> {
         let mut sorted: Vec<&Listing> = listings.iter().collect();
         sorted.sort_by_key(|listing| listing.id);
         sorted.dedup_by_key(|listing| listing.id);
-        let mut before: Vec<Option<(usize, Row)>> =
-            std::mem::take(&mut self.rows).into_iter().enumerate().map(Some).collect();
+        if sorted
+            .iter()
+            .map(|listing| listing.id)
+            .eq(self.listed().iter().map(|row| row.id))
+        {
+            for (row, listing) in self.listed_mut().iter_mut().zip(sorted) {
+                row.list(listing, settings);
+            }
+            return None;
+        }
+        let ids: Vec<EndpointId> = self.listed().iter().map(|row| row.id).collect();
+        let mut before: Vec<Option<Row>> = std::mem::take(&mut self.rows)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let mut vanished = before.split_off(ids.len());
         let mut origins = Vec::with_capacity(sorted.len());
         let mut rows = Vec::with_capacity(sorted.len());
         for listing in sorted {
-            let place = before.iter_mut().find(|place| {
-                place.as_ref().is_some_and(|(_, row)| row.id == listing.id)
-            });
-            let (origin, mut row) = match place.and_then(Option::take) {
-                Some((index, row)) => ((index < self.listed).then_some(index), row),
-                None => (None, Row::new(listing.id, self.new_key())),
+            let origin = ids.binary_search(&listing.id).ok();
+            let known = match origin {
+                Some(index) => before[index].take(),
+                None => vanished
+                    .iter_mut()
+                    .find(|row| row.as_ref().is_some_and(|row| row.id == listing.id))
+                    .and_then(Option::take),
             };
+            let mut row = known.unwrap_or_else(|| Row::new(listing.id, self.new_key()));
             row.list(listing, settings);
             origins.push(origin);
             rows.push(row);
         }
         self.listed = rows.len();
-        for (_, mut row) in before.into_iter().flatten() {
-            if row.own == 0 {
-                self.free_key(row.key);
-                continue;
-            }
-            row.standing = Standing::Closed;
-            row.peers = 0.0;
-            rows.push(row);
+        for row in before.into_iter().chain(vanished).flatten() {
+            self.keep_if_used(row, &mut rows);
         }
         self.rows = rows;
         for (index, row) in self.rows.iter().enumerate() {
@@ -251,7 +271,18 @@ impl Table {
         self.own_sum = self.listed().iter().map(|row| u64::from(row.own)).sum();
         self.dispatched_sum = self.listed().iter().map(|row| row.dispatched).sum();
         self.check_invariants();
-        origins
+        Some(origins)
+    }
+
+    /// A row that is listed no more.
+    fn keep_if_used(&mut self, mut row: Row, rows: &mut Vec<Row>) {
+        if row.own == 0 {
+            self.free_key(row.key);
+            return;
+        }
+        row.standing = Standing::Closed;
+        row.peers = 0.0;
+        rows.push(row);
     }
 
     /// Who is eligible: marks the rows with their tier.
@@ -260,7 +291,11 @@ impl Table {
         request: &PickRequest<'_>,
         pending_max: u32,
     ) -> Result<Survey, Refusal> {
-        let mut survey = Survey { tier: NO_TIER, eligible: 0, within_cap: false };
+        let mut survey = Survey {
+            tier: NO_TIER,
+            eligible: 0,
+            within_cap: false,
+        };
         let mut refusal = Refusal::NoEndpoint;
         for row in &mut self.rows[..self.listed] {
             row.tier = NO_TIER;
@@ -268,7 +303,11 @@ impl Table {
                 Ok(tier) => {
                     row.tier = tier;
                     if tier < survey.tier {
-                        survey = Survey { tier, eligible: 0, within_cap: false };
+                        survey = Survey {
+                            tier,
+                            eligible: 0,
+                            within_cap: false,
+                        };
                     }
                     if tier == survey.tier {
                         survey.eligible += 1;
@@ -278,7 +317,11 @@ impl Table {
                 Err(cause) => refusal = refusal.max(cause),
             }
         }
-        if survey.eligible == 0 { Err(refusal) } else { Ok(survey) }
+        if survey.eligible == 0 {
+            Err(refusal)
+        } else {
+            Ok(survey)
+        }
     }
 
     /// Counts a dispatch on a listed row.
@@ -321,8 +364,16 @@ impl Table {
         let emptied = row.own == 0;
         if index < self.listed {
             self.own_sum = self.own_sum.saturating_sub(1);
+            return false;
         }
-        emptied && index >= self.listed
+        if emptied {
+            self.rows.swap_remove(index);
+            if let Some(moved) = self.rows.get(index) {
+                self.row_of[moved.key.0 as usize] = index;
+            }
+            self.free_key(key);
+        }
+        emptied
     }
 
     /// Appends what was counted, the listed endpoints first.
@@ -366,14 +417,28 @@ impl Table {
 
     /// Asserts what must hold between two calls; for debug builds and the simulation.
     pub(super) fn check_invariants(&self) {
-        debug_assert!(self.listed().is_sorted_by(|a, b| a.id < b.id), "listed rows are sorted");
-        debug_assert!(self.rows.iter().all(|row| row.pending <= row.own), "pending is a part of own");
         debug_assert!(
-            self.rows.iter().enumerate().all(|(at, row)| self.row_of[row.key.0 as usize] == at),
+            self.listed().is_sorted_by(|a, b| a.id < b.id),
+            "listed rows are sorted"
+        );
+        debug_assert!(
+            self.rows.iter().all(|row| row.pending <= row.own),
+            "pending is a part of own"
+        );
+        debug_assert!(
+            self.rows
+                .iter()
+                .enumerate()
+                .all(|(at, row)| self.row_of[row.key.0 as usize] == at),
             "every key leads to its row"
         );
         debug_assert!(
-            self.own_sum == self.listed().iter().map(|row| u64::from(row.own)).sum::<u64>(),
+            self.own_sum
+                == self
+                    .listed()
+                    .iter()
+                    .map(|row| u64::from(row.own))
+                    .sum::<u64>(),
             "the sum is the sum"
         );
     }

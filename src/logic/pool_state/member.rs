@@ -62,12 +62,15 @@ impl Member {
 
     /// Most of the live members, this one included, which does not, call it down.
     fn peers_doubt(&self) -> bool {
-        self.peers.is_some_and(|verdict| u32::from(verdict.down) * 2 > u32::from(verdict.seen) + 1)
+        self.peers
+            .is_some_and(|verdict| u32::from(verdict.down) * 2 > u32::from(verdict.seen) + 1)
     }
 
     /// True, and noted, if the last check that was asked for is long enough ago.
     pub(super) fn recheck_due(&mut self, now: Instant, gap: Duration) -> bool {
-        let due = self.rechecked_at.is_none_or(|at| now.duration_since(at) >= gap);
+        let due = self
+            .rechecked_at
+            .is_none_or(|at| now.duration_since(at) >= gap);
         if due {
             self.rechecked_at = Some(now);
         }
@@ -93,7 +96,10 @@ impl Member {
         } else if verdict == Verdict::Unproven {
             (EndpointState::Unproven, "no probe has answered yet")
         } else if self.peers_doubt() {
-            (EndpointState::HalfOpen, "most members of the tier call it down")
+            (
+                EndpointState::HalfOpen,
+                "most members of the tier call it down",
+            )
         } else {
             (EndpointState::Up, "")
         }
@@ -139,8 +145,20 @@ impl Member {
             | EndpointState::Down
             | EndpointState::Vanished => Standing::Closed,
         };
-        let Target { id, weight, priority, max_connections, .. } = self.view.target;
-        Listing { id, weight, priority, max_connections, standing }
+        let Target {
+            id,
+            weight,
+            priority,
+            max_connections,
+            ..
+        } = self.view.target;
+        Listing {
+            id,
+            weight,
+            priority,
+            max_connections,
+            standing,
+        }
     }
 }
 

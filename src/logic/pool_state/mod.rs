@@ -8,6 +8,7 @@
 
 mod member;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 mod tests;
 
 use crate::logic::balance::{EndpointTraffic, Listing};
@@ -15,7 +16,7 @@ use crate::logic::endpoint::{EndpointId, Target};
 use crate::logic::event::{ConnectFailure, PeerVerdict, PoolEvent, ProbeResult};
 use crate::logic::health_state::Thresholds;
 use crate::logic::outlier::{Circumstances, OutlierSettings, Phase};
-use crate::logic::snapshot::{EndpointState, EndpointView, PoolSnapshot};
+use crate::logic::snapshot::{EndpointState, PoolSnapshot};
 use member::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -83,7 +84,13 @@ impl PoolState {
     /// A pool without endpoints.
     pub fn new(settings: PoolStateSettings, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { settings, members: BTreeMap::new(), drains: BTreeSet::new(), number: 0, rng }
+        Self {
+            settings,
+            members: BTreeMap::new(),
+            drains: BTreeSet::new(),
+            number: 0,
+            rng,
+        }
     }
 
     /// Takes new settings.
@@ -92,7 +99,12 @@ impl PoolState {
     }
 
     /// Takes one event. `traffic`: what the picker counts now, any order.
-    pub fn apply(&mut self, event: PoolEvent, traffic: &[EndpointTraffic], now: Instant) -> Effects {
+    pub fn apply(
+        &mut self,
+        event: PoolEvent,
+        traffic: &[EndpointTraffic],
+        now: Instant,
+    ) -> Effects {
         let mut effects = Effects::default();
         match event {
             PoolEvent::Resolved(targets) => self.resolved(targets, &mut effects),
@@ -121,10 +133,13 @@ impl PoolState {
 
     /// When [`PoolState::tick`] has something to do, if nothing happens before.
     pub fn next_timer(&self) -> Option<Instant> {
-        let until = self.members.values().filter_map(|member| match member.outlier.phase() {
-            Phase::Ejected { until } => Some(until),
-            Phase::In | Phase::Trial => None,
-        });
+        let until = self
+            .members
+            .values()
+            .filter_map(|member| match member.outlier.phase() {
+                Phase::Ejected { until } => Some(until),
+                Phase::In | Phase::Trial => None,
+            });
         until.min()
     }
 
@@ -133,18 +148,28 @@ impl PoolState {
         PoolSnapshot {
             number: self.number,
             pool: self.settings.name.clone(),
-            endpoints: self.members.values().map(|member| member.view.clone()).collect(),
+            endpoints: self
+                .members
+                .values()
+                .map(|member| member.view.clone())
+                .collect(),
         }
     }
 
     /// The same for the picker: what is in discovery's answer, sorted.
     pub fn listings(&self) -> Vec<Listing> {
-        self.members.values().filter(|member| !member.vanished).map(Member::listing).collect()
+        self.members
+            .values()
+            .filter(|member| !member.vanished)
+            .map(Member::listing)
+            .collect()
     }
 
     fn resolved(&mut self, targets: Vec<Target>, effects: &mut Effects) {
-        let mut targets: BTreeMap<EndpointId, Target> =
-            targets.into_iter().map(|target| (target.id, target)).collect();
+        let mut targets: BTreeMap<EndpointId, Target> = targets
+            .into_iter()
+            .map(|target| (target.id, target))
+            .collect();
         for (id, member) in &mut self.members {
             match targets.remove(id) {
                 Some(target) => effects.changed |= member.found(target),
@@ -186,7 +211,10 @@ impl PoolState {
             return;
         }
         let outlier = &self.settings.outlier;
-        if member.outlier.failed(failure, &circumstances, outlier, now, &mut self.rng) {
+        if member
+            .outlier
+            .failed(failure, &circumstances, outlier, now, &mut self.rng)
+        {
             effects.ejected.push(id);
         }
         if member.recheck_due(now, RECHECK_GAP) {
@@ -201,10 +229,13 @@ impl PoolState {
         traffic: &[EndpointTraffic],
     ) -> Circumstances {
         let present = || self.members.values().filter(|member| !member.vanished);
-        let ejected =
-            present().filter(|member| matches!(member.outlier.phase(), Phase::Ejected { .. })).count();
-        let others_usable =
-            self.members.iter().any(|(other, member)| *other != id && member.is_usable(&self.drains));
+        let ejected = present()
+            .filter(|member| matches!(member.outlier.phase(), Phase::Ejected { .. }))
+            .count();
+        let others_usable = self
+            .members
+            .iter()
+            .any(|(other, member)| *other != id && member.is_usable(&self.drains));
         let timeout = match failure {
             ConnectFailure::DialTimeout => self.settings.connect_timeout,
             _ => self.settings.connack_timeout,
@@ -221,7 +252,8 @@ impl PoolState {
                 .max(),
             // A quarter off: a success from just before everything stopped must not pass for a quick answer.
             patience: timeout * 3 / 4,
-            may_eject: others_usable && ejected < self.settings.outlier.ejected_max(present().count()),
+            may_eject: others_usable
+                && ejected < self.settings.outlier.ejected_max(present().count()),
         }
     }
 
@@ -238,8 +270,12 @@ impl PoolState {
 
     fn peers_see(&mut self, verdicts: &[PeerVerdict], now: Instant, effects: &mut Effects) {
         for (id, member) in &mut self.members {
-            let verdict = verdicts.iter().find(|verdict| verdict.endpoint == *id).copied();
-            if member.peers_see(verdict) && !member.vanished && member.recheck_due(now, RECHECK_GAP) {
+            let verdict = verdicts
+                .iter()
+                .find(|verdict| verdict.endpoint == *id)
+                .copied();
+            if member.peers_see(verdict) && !member.vanished && member.recheck_due(now, RECHECK_GAP)
+            {
                 effects.recheck.push(*id);
             }
         }
@@ -273,7 +309,11 @@ impl PoolState {
 
     /// Ejections are a choice among endpoints. When the probes or an operator took the others away, there is none.
     fn keep_one_usable(&mut self) {
-        if self.members.values().any(|member| member.is_usable(&self.drains)) {
+        if self
+            .members
+            .values()
+            .any(|member| member.is_usable(&self.drains))
+        {
             return;
         }
         for member in self.members.values_mut() {
@@ -285,7 +325,11 @@ impl PoolState {
 
     fn forget_vanished(&mut self, traffic: &[EndpointTraffic], effects: &mut Effects) {
         self.members.retain(|id, member| {
-            let holds = || traffic.iter().any(|endpoint| endpoint.id == *id && endpoint.own > 0);
+            let holds = || {
+                traffic
+                    .iter()
+                    .any(|endpoint| endpoint.id == *id && endpoint.own > 0)
+            };
             if !member.vanished || holds() {
                 return true;
             }
@@ -303,13 +347,20 @@ impl PoolState {
     /// Asserts what must hold between two calls, in debug builds.
     pub fn check_invariants(&self) {
         debug_assert!(
-            self.members.iter().all(|(id, member)| member.view.target.id == *id),
+            self.members
+                .iter()
+                .all(|(id, member)| member.view.target.id == *id),
             "a member is stored under its own id"
         );
         debug_assert!(self.drains.len() <= DRAINS_MAX, "drains are bounded");
         debug_assert!(
-            self.members.values().any(|member| member.is_usable(&self.drains))
-                || !self.members.values().any(|member| member.would_be_usable(&self.drains)),
+            self.members
+                .values()
+                .any(|member| member.is_usable(&self.drains))
+                || !self
+                    .members
+                    .values()
+                    .any(|member| member.would_be_usable(&self.drains)),
             "the last usable endpoint is not ejected"
         );
     }
@@ -322,10 +373,8 @@ impl PoolState {
 
 /// What the views of a pool say in the terms of a state: `true` if it takes new connections at all.
 pub const fn takes_connections(state: EndpointState) -> bool {
-    matches!(state, EndpointState::Up | EndpointState::HalfOpen | EndpointState::Unproven)
-}
-
-#[cfg(test)]
-fn view_of(state: &PoolState, id: EndpointId) -> EndpointView {
-    state.members.get(&id).expect("known").view.clone()
+    matches!(
+        state,
+        EndpointState::Up | EndpointState::HalfOpen | EndpointState::Unproven
+    )
 }

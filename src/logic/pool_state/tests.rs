@@ -1,10 +1,15 @@
 //! Scenarios over one pool: events in, states out.
 
 use super::*;
+use crate::logic::snapshot::EndpointView;
 use std::net::Ipv4Addr;
 
 fn id(index: u8) -> EndpointId {
     EndpointId((Ipv4Addr::new(10, 0, 0, index), 1883).into())
+}
+
+fn view_of(state: &PoolState, id: EndpointId) -> EndpointView {
+    state.members.get(&id).expect("known").view.clone()
 }
 
 struct Scene {
@@ -37,7 +42,11 @@ impl Scene {
                 last_success: None,
             })
             .collect();
-        let mut scene = Self { state: PoolState::new(settings, 1), now: Instant::now(), traffic };
+        let mut scene = Self {
+            state: PoolState::new(settings, 1),
+            now: Instant::now(),
+            traffic,
+        };
         scene.resolve(endpoints);
         for index in 1..=endpoints {
             scene.probe(index, ProbeResult::Up(Duration::from_millis(1)));
@@ -50,7 +59,9 @@ impl Scene {
     }
 
     fn resolve(&mut self, endpoints: u8) -> Effects {
-        let targets = (1..=endpoints).map(|index| Target::plain(id(index))).collect();
+        let targets = (1..=endpoints)
+            .map(|index| Target::plain(id(index)))
+            .collect();
         self.apply(PoolEvent::Resolved(targets))
     }
 
@@ -79,7 +90,12 @@ impl Scene {
     }
 
     fn states(&self) -> Vec<&'static str> {
-        self.state.snapshot().endpoints.iter().map(|view| view.state.label()).collect()
+        self.state
+            .snapshot()
+            .endpoints
+            .iter()
+            .map(|view| view.state.label())
+            .collect()
     }
 }
 
@@ -100,11 +116,20 @@ fn the_number_grows_with_visible_changes_only() {
     let mut scene = Scene::up(2);
     let number = scene.state.snapshot().number;
     let effects = scene.probe(1, ProbeResult::Up(Duration::from_micros(1100)));
-    assert_eq!((effects.changed, scene.state.snapshot().number), (false, number));
+    assert_eq!(
+        (effects.changed, scene.state.snapshot().number),
+        (false, number)
+    );
     let effects = scene.resolve(2);
-    assert_eq!((effects.changed, scene.state.snapshot().number), (false, number));
+    assert_eq!(
+        (effects.changed, scene.state.snapshot().number),
+        (false, number)
+    );
     let effects = scene.probe(1, ProbeResult::Full("quota".into()));
-    assert_eq!((effects.changed, scene.state.snapshot().number), (true, number + 1));
+    assert_eq!(
+        (effects.changed, scene.state.snapshot().number),
+        (true, number + 1)
+    );
     let effects = scene.probe(1, ProbeResult::Up(Duration::from_millis(90)));
     assert!(effects.changed);
 }
@@ -115,7 +140,11 @@ fn vanished_endpoints_stay_until_their_last_connection_ends() {
     scene.traffic[1].own = 1;
     scene.resolve(1);
     assert_eq!(scene.states(), ["up", "vanished"]);
-    assert_eq!(scene.state.listings().len(), 1, "the index of the echo policy leaves it out");
+    assert_eq!(
+        scene.state.listings().len(),
+        1,
+        "the index of the echo policy leaves it out"
+    );
     scene.traffic[1].own = 0;
     let effects = scene.pass(0);
     assert_eq!(scene.states(), ["up"]);
@@ -156,7 +185,10 @@ fn drains_are_bounded() {
         let far = EndpointId((Ipv4Addr::new(10, 1, 0, 1), u16::try_from(port).unwrap()).into());
         assert_eq!(scene.apply(PoolEvent::Drain(far, true)).drain_refused, None);
     }
-    assert_eq!(scene.apply(PoolEvent::Drain(id(1), true)).drain_refused, Some(id(1)));
+    assert_eq!(
+        scene.apply(PoolEvent::Drain(id(1), true)).drain_refused,
+        Some(id(1))
+    );
 }
 
 #[test]
@@ -169,7 +201,11 @@ fn failures_eject_then_a_trial_decides() {
     scene.pass(7);
     assert_eq!(scene.states(), ["half_open", "up", "up"]);
     scene.fail(1, 1, ConnectFailure::ClosedBeforeConnack);
-    assert_eq!(scene.states(), ["ejected", "up", "up"], "one failure is enough on trial");
+    assert_eq!(
+        scene.states(),
+        ["ejected", "up", "up"],
+        "one failure is enough on trial"
+    );
     scene.pass(7);
     assert_eq!(scene.states(), ["ejected", "up", "up"], "and lasts longer");
     scene.pass(6);
@@ -222,7 +258,10 @@ fn an_ejected_endpoint_is_tried_when_nothing_else_is_left() {
 fn slowness_of_all_ejects_none() {
     let mut scene = Scene::up(3);
     let before = scene.now;
-    scene.traffic.iter_mut().for_each(|endpoint| endpoint.last_success = Some(before));
+    scene
+        .traffic
+        .iter_mut()
+        .for_each(|endpoint| endpoint.last_success = Some(before));
     scene.now += Duration::from_secs(5);
     for index in 1..=3 {
         scene.fail(index, 20, ConnectFailure::ConnackTimeout);
@@ -230,7 +269,11 @@ fn slowness_of_all_ejects_none() {
     assert_eq!(scene.states(), ["up", "up", "up"]);
     scene.traffic[1].last_success = Some(scene.now);
     scene.fail(1, 1, ConnectFailure::ConnackTimeout);
-    assert_eq!(scene.states(), ["ejected", "up", "up"], "another one answered");
+    assert_eq!(
+        scene.states(),
+        ["ejected", "up", "up"],
+        "another one answered"
+    );
 }
 
 #[test]
@@ -244,20 +287,34 @@ fn failures_ask_for_a_check_but_not_each() {
 }
 
 fn verdict(index: u8, down: u16, seen: u16) -> PoolEvent {
-    PoolEvent::PeersSee(vec![PeerVerdict { endpoint: id(index), down, seen }])
+    PoolEvent::PeersSee(vec![PeerVerdict {
+        endpoint: id(index),
+        down,
+        seen,
+    }])
 }
 
 #[test]
 fn a_peers_report_triggers_a_check_and_a_majority_reduces_use() {
     let mut scene = Scene::up(2);
     let effects = scene.apply(verdict(1, 1, 4));
-    assert_eq!((effects.recheck, scene.states()), (vec![id(1)], vec!["up", "up"]));
+    assert_eq!(
+        (effects.recheck, scene.states()),
+        (vec![id(1)], vec!["up", "up"])
+    );
     scene.now += RECHECK_GAP;
     assert_eq!(scene.apply(verdict(1, 1, 4)).recheck, [], "nothing new");
     let effects = scene.apply(verdict(1, 3, 4));
-    assert_eq!((effects.recheck, scene.states()), (vec![id(1)], vec!["half_open", "up"]));
+    assert_eq!(
+        (effects.recheck, scene.states()),
+        (vec![id(1)], vec!["half_open", "up"])
+    );
     scene.apply(PoolEvent::TrialPassed(id(1)));
-    assert_eq!(scene.states(), ["half_open", "up"], "the others still say so");
+    assert_eq!(
+        scene.states(),
+        ["half_open", "up"],
+        "the others still say so"
+    );
     scene.apply(verdict(1, 2, 4));
     assert_eq!(scene.states(), ["up", "up"]);
 }
@@ -272,7 +329,11 @@ fn one_peer_against_one_is_no_majority() {
 #[test]
 fn peers_doubt_everywhere_still_leaves_something_to_use() {
     let mut scene = Scene::up(2);
-    let verdicts = [1, 2].map(|index| PeerVerdict { endpoint: id(index), down: 4, seen: 4 });
+    let verdicts = [1, 2].map(|index| PeerVerdict {
+        endpoint: id(index),
+        down: 4,
+        seen: 4,
+    });
     scene.apply(PoolEvent::PeersSee(verdicts.to_vec()));
     assert_eq!(scene.states(), ["half_open", "half_open"]);
 }
