@@ -15,6 +15,7 @@ pub mod health_state;
 pub mod mqtt;
 pub mod outlier;
 pub mod peer;
+pub mod pool_state;
 pub mod probers;
 pub mod proxy_protocol;
 pub mod published;

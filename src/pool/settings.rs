@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+pub use crate::logic::balance::{Affinity, Policy};
+pub use crate::logic::outlier::OutlierSettings;
+
 /// `pools.NAME`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -49,34 +52,6 @@ impl Settings {
     }
 }
 
-/// `policy`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The echo policy: weighted least connections over the whole tier.
-    LeastConnections,
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// The better of two random endpoints.
-    RandomTwo,
-    /// Weighted rendezvous hash of the client address.
-    SourceHash,
-}
-
-/// `affinity`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Affinity {
-    /// Every connection goes where there is most room.
-    None,
-    /// The same client id goes to the same endpoint while that keeps the load even.
-    ClientId,
-    /// The same user name.
-    Username,
-    /// The same source address.
-    Source,
-}
-
 /// `proxy_protocol`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,35 +62,4 @@ pub enum ProxyProtocol {
     V1,
     /// The binary header, with TLVs for TLS clients.
     V2,
-}
-
-/// `pools.NAME.outlier`: passive ejection.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OutlierSettings {
-    /// `enabled`, default true.
-    pub enabled: bool,
-    /// `failures`: in a row (no success between) that eject, 1 to 1000, default 5.
-    pub failures: u32,
-    /// `window`: failures older than this do not count, 1s to 1h, default 30s.
-    pub window: Duration,
-    /// `ejection`: first ejection; doubles with each one that follows, 100ms to 1h, default 5s.
-    pub ejection: Duration,
-    /// `ejection_max`: longest ejection, at least `ejection`, 100ms to 1d, default 5m.
-    pub ejection_max: Duration,
-    /// `ejected_share_max`: share of the endpoints that may be ejected at once, 0.0 to 1.0, default 0.5. The last
-    /// eligible endpoint is never ejected.
-    pub ejected_share_max: f64,
-}
-
-impl Default for OutlierSettings {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            failures: 5,
-            window: Duration::from_secs(30),
-            ejection: Duration::from_secs(5),
-            ejection_max: Duration::from_secs(300),
-            ejected_share_max: 0.5,
-        }
-    }
 }

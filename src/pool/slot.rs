@@ -1,0 +1,102 @@
+//! One connection's place on an endpoint: counted for exactly as long as this lives.
+
+use super::{PickReason, Pool};
+use crate::logic::balance::{Picked, SlotKey};
+use crate::logic::endpoint::EndpointId;
+use crate::logic::event::{ConnectFailure, PoolEvent};
+use std::fmt;
+use std::sync::Arc;
+
+/// Counts as pending until [`Slot::established`], and as a connection until dropped. One lives per connection, so it
+/// holds a key and not the address.
+pub struct Slot {
+    pool: Arc<Pool>,
+    key: SlotKey,
+    why: PickReason,
+    stage: Stage,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 32);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Pending,
+    Established,
+    /// Counted out already.
+    Over,
+}
+
+impl Slot {
+    pub(super) fn new(pool: Arc<Pool>, picked: &Picked) -> Self {
+        Self {
+            pool,
+            key: picked.key,
+            why: picked.why,
+            stage: Stage::Pending,
+        }
+    }
+
+    /// Where to connect. Takes the picker's mutex: keep the answer.
+    pub fn endpoint(&self) -> EndpointId {
+        self.pool.picker().endpoint(self.key)
+    }
+
+    /// Why there.
+    pub const fn why(&self) -> PickReason {
+        self.why
+    }
+
+    /// The broker has accepted the client. A second call changes nothing.
+    pub fn established(&mut self) {
+        if self.stage != Stage::Pending {
+            return;
+        }
+        self.stage = Stage::Established;
+        let now = tokio::time::Instant::now().into_std();
+        let mut picker = self.pool.picker();
+        let trial = picker
+            .established(self.key, now)
+            .then(|| picker.endpoint(self.key));
+        drop(picker);
+        if let Some(endpoint) = trial {
+            self.pool.tell(PoolEvent::TrialPassed(endpoint));
+        }
+        self.pool.freed(false);
+    }
+
+    /// The attempt failed. After [`Slot::established`] it is an end like any other, and nobody's failure.
+    pub fn failed(mut self, failure: ConnectFailure) {
+        if self.stage != Stage::Pending {
+            return;
+        }
+        self.stage = Stage::Over;
+        let mut picker = self.pool.picker();
+        let endpoint = picker.endpoint(self.key);
+        let emptied = picker.failed(self.key, failure);
+        drop(picker);
+        self.pool.tell(PoolEvent::ConnectFailed(endpoint, failure));
+        self.pool.freed(emptied);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.stage != Stage::Over {
+            let emptied = self
+                .pool
+                .picker()
+                .release(self.key, self.stage == Stage::Pending);
+            self.pool.freed(emptied);
+        }
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("pool", &self.pool.name())
+            .field("endpoint", &self.endpoint())
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}
