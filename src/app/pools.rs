@@ -5,7 +5,7 @@ use crate::discovery::{self, Resolver, Source, Status};
 use crate::health::{self, Fleet};
 use crate::logic::health_state::Thresholds;
 use crate::metrics::Registry as Metrics;
-use crate::pool::{self, Pool};
+use crate::pool::{Pool, PoolCollector};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ pub(super) fn start(
         .iter()
         .map(|settings| start_one(settings, resolver, tracker, cancel))
         .collect();
-    metrics.collector(Box::new(pool::Collector::new(
+    metrics.collector(Box::new(PoolCollector::new(
         wired.iter().map(|wired| Arc::clone(&wired.pool)).collect(),
     )));
     metrics.collector(Box::new(discovery::collector(

@@ -213,7 +213,7 @@ fn endpoint_view(report: EndpointReport, pool_limit: Option<u32>) -> EndpointVie
         why: view.why,
         drain: view.drain,
         own_connections,
-        own_pending: pending,
+        own_pending: u64::from(pending),
         cluster_connections: cluster,
         max_connections: view.target.max_connections.or(pool_limit),
         latency_ms: view.latency.map(|latency| latency.as_secs_f64() * 1000.0),
@@ -230,7 +230,7 @@ pub(super) fn is_eligible(report: &EndpointReport) -> bool {
 }
 
 fn own(report: &EndpointReport) -> u64 {
-    report.established + report.pending
+    u64::from(report.established) + u64::from(report.pending)
 }
 
 fn eligible(state: EndpointState) -> bool {

@@ -1,6 +1,7 @@
 //! The whole configuration after validation: the modules' own settings side by side.
 
 use crate::{admin, cluster, discovery, health, listener, pool};
+pub use crate::relay::AccessLog;
 use std::time::Duration;
 
 /// A valid configuration.
@@ -53,17 +54,6 @@ pub enum LogFormat {
     Text,
     /// One object per line.
     Json,
-}
-
-/// `log.access`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Every connection.
-    All,
-    /// Connections that did not end in order.
-    Errors,
-    /// None.
-    Off,
 }
 
 /// `[drain]`: what SIGTERM does.
