@@ -1,1 +1,5 @@
-fn main(){}
+//! Integration tests: one binary, one module per subject.
+
+#[path = "../support/mod.rs"]
+mod support;
+mod support_smoke;
