@@ -1,3 +1,5 @@
-//! Integration tests: the library and the binary from outside, one module per area.
+//! Integration tests: one binary, one module per subject.
 
-mod config;
+#[path = "../support/mod.rs"]
+mod support;
+mod support_smoke;
