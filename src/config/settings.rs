@@ -79,6 +79,17 @@ pub struct DrainSettings {
     pub timeout: Duration,
 }
 
+impl Default for DrainSettings {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(2),
+            grace: Duration::from_secs(5),
+            rate: 500,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
 /// `[pools.NAME]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolConfig {

@@ -53,9 +53,9 @@ pub struct DnsSettings {
     pub timeout: Duration,
     /// `ttl_floor`: never ask more often, 100ms to 1h, default 1s.
     pub ttl_floor: Duration,
-    /// `ttl_ceiling`: never ask less often, default 60s.
+    /// `ttl_ceiling`: never ask less often, 100ms to 1d, default 60s.
     pub ttl_ceiling: Duration,
-    /// `retry`: first wait after a failed look-up; doubles up to `ttl_ceiling`, default 1s.
+    /// `retry`: first wait after a failed look-up; doubles up to `ttl_ceiling`, 100ms to 1h, default 1s.
     pub retry: Duration,
 }
 

@@ -9,7 +9,7 @@ pub struct Settings {
     pub probe: Probe,
     /// `interval`: between two probes of a settled endpoint, plus or minus 10 % jitter; 50ms to 1h, default 2s.
     pub interval: Duration,
-    /// `fast_interval`: between two probes while the verdict is changing; default interval / 4, at least 50ms.
+    /// `fast_interval`: between two probes while the verdict is changing; 50ms to `interval`, default interval / 4, at least 50ms.
     pub fast_interval: Duration,
     /// `timeout`: one probe as a whole, 10ms to 60s, default 1s.
     pub timeout: Duration,
@@ -63,11 +63,11 @@ pub enum Probe {
     Http {
         /// `path`, default `/api/v5/load_rebalance/availability_check`.
         path: String,
-        /// `port`, default 18083; `None` = the endpoint's own port.
+        /// `port`, default 18083; 0 in the file, `None` here = the endpoint's own port.
         port: Option<u16>,
         /// `expected_status`, default 200.
         expected_status: u16,
-        /// `drain_status`: read as drain, default 503. `None` = every unexpected status is down.
+        /// `drain_status`: read as drain, default 503. 0 in the file, `None` here = every unexpected status is down.
         drain_status: Option<u16>,
         /// `fallback_path`: asked when `path` gives 404, default `/status` (there 200 = up, everything else = down).
         fallback_path: Option<String>,

@@ -98,9 +98,9 @@ pub struct OutlierSettings {
     pub failures: u32,
     /// `window`: failures older than this do not count, 1s to 1h, default 30s.
     pub window: Duration,
-    /// `ejection`: first ejection; doubles with each one that follows, default 5s.
+    /// `ejection`: first ejection; doubles with each one that follows, 100ms to 1h, default 5s.
     pub ejection: Duration,
-    /// `ejection_max`: longest ejection, default 5m.
+    /// `ejection_max`: longest ejection, at least `ejection`, 100ms to 1d, default 5m.
     pub ejection_max: Duration,
     /// `ejected_share_max`: share of the endpoints that may be ejected at once, 0.0 to 1.0, default 0.5. The last
     /// eligible endpoint is never ejected.
