@@ -6,9 +6,6 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-#[path = "../tests/support/dns.rs"]
-mod dns;
-
 use anyhow::{Context as _, ensure};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -17,6 +14,7 @@ use std::time::Duration;
 use support::brokers::Broker;
 use support::certs::{Authority, Folder};
 use support::client::{Client, Door};
+use support::dns::DnsServer;
 use support::packet::{Connect, Version};
 use tidegate::app::{Instance, Signals};
 
@@ -37,32 +35,47 @@ fn main() -> anyhow::Result<()> {
         Some("--once") => true,
         Some(other) => anyhow::bail!("unknown argument {other}; usage: demo [--once]"),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(run(once))
 }
 
 async fn run(once: bool) -> anyhow::Result<()> {
     let folder = Folder::new();
     let brokers = start_brokers()?;
-    let name_server = dns::DnsServer::start(DNS).await.context("the embedded DNS server")?;
+    let name_server = DnsServer::start(DNS)
+        .await
+        .context("the embedded DNS server")?;
     name_server.set_a(NAME, BROKERS.to_vec(), 5);
     let authority = Authority::new();
     let instances = start_instances(folder.path(), &authority)?;
     wait_until_ready(&instances).await?;
 
-    println!("{} brokers as {NAME} in the DNS of {DNS}, {} instance(s) of tidegate\n", BROKERS.len(), instances.len());
+    println!(
+        "{} brokers as {NAME} in the DNS of {DNS}, {} instance(s) of tidegate\n",
+        BROKERS.len(),
+        instances.len()
+    );
     let mut clients = connect_clients(&instances, &authority).await?;
     let level = print_table(&brokers);
     let echoed = publish(&mut clients).await;
     println!("{echoed} of {CLIENTS} QoS 1 messages went through the tier and came back");
 
-    let outcome = if once { Ok(()) } else { stay(&instances, folder.path()).await };
+    let outcome = if once {
+        Ok(())
+    } else {
+        stay(&instances, folder.path()).await
+    };
     drop(clients);
     for instance in &instances {
         instance.stop();
     }
     for instance in instances {
-        ensure!(tokio::task::spawn_blocking(|| instance.wait()).await?, "an instance did not end well");
+        ensure!(
+            tokio::task::spawn_blocking(|| instance.wait()).await?,
+            "an instance did not end well"
+        );
     }
     for broker in brokers {
         broker.stop().await;
@@ -93,7 +106,8 @@ fn start_instances(folder: &Path, authority: &Authority) -> anyhow::Result<Vec<I
         .enumerate()
         .map(|(index, addr)| {
             let path = write_config(folder, index, *addr)?;
-            let config = tidegate::config::load(&path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
+            let config =
+                tidegate::config::load(&path).map_err(|mistakes| anyhow::anyhow!("{mistakes}"))?;
             Ok(Instance::start(&config, Signals::Ignore)?)
         })
         .collect()
@@ -139,7 +153,10 @@ async fn wait_until_ready(instances: &[Instance]) -> anyhow::Result<()> {
         let mut tries = 0;
         while instance.eligible_endpoints() < BROKERS.len() {
             tries += 1;
-            ensure!(tries < 500, "the brokers did not become healthy within 10 s");
+            ensure!(
+                tries < 500,
+                "the brokers did not become healthy within 10 s"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -148,7 +165,10 @@ async fn wait_until_ready(instances: &[Instance]) -> anyhow::Result<()> {
 
 /// Cycles over the instances, as clients of DNS round-robin do; every second client uses TLS, and the MQTT versions take
 /// turns.
-async fn connect_clients(instances: &[Instance], authority: &Authority) -> anyhow::Result<Vec<Client>> {
+async fn connect_clients(
+    instances: &[Instance],
+    authority: &Authority,
+) -> anyhow::Result<Vec<Client>> {
     let tls = authority.client_config();
     let mut clients = Vec::new();
     for index in 0..CLIENTS {
@@ -162,7 +182,8 @@ async fn connect_clients(instances: &[Instance], authority: &Authority) -> anyho
         let version = [Version::V311, Version::V5][index % 2];
         let connect = Connect::new(version, &format!("demo-{index}"));
         let client = Client::connect(&door, &connect).await;
-        clients.push(client.map_err(|error| anyhow::anyhow!("client {index} on {addr}: {error:?}"))?);
+        clients
+            .push(client.map_err(|error| anyhow::anyhow!("client {index} on {addr}: {error:?}"))?);
     }
     Ok(clients)
 }
@@ -174,7 +195,11 @@ fn print_table(brokers: &[Broker]) -> bool {
     let mut counts = Vec::new();
     for broker in brokers {
         let count = broker.connections();
-        println!("  {:<18}  {count:>3}  {}", broker.addr().to_string(), "#".repeat(count));
+        println!(
+            "  {:<18}  {count:>3}  {}",
+            broker.addr().to_string(),
+            "#".repeat(count)
+        );
         counts.push(count);
     }
     println!();
@@ -206,10 +231,18 @@ async fn stay(instances: &[Instance], folder: &Path) -> anyhow::Result<()> {
     for instance in instances {
         for (name, addr) in instance.listeners() {
             let (ip, port) = (addr.ip(), addr.port());
-            let tls = if name == "mqtts" { format!(" --cafile {}/ca.crt --insecure", folder.display()) } else { String::new() };
+            let tls = if name == "mqtts" {
+                format!(" --cafile {}/ca.crt --insecure", folder.display())
+            } else {
+                String::new()
+            };
             println!("  mosquitto_sub -h {ip} -p {port}{tls} -t 'demo/#' -v");
         }
-        println!("  dashboard: http://{}/   metrics: http://{}/metrics", instance.admin(), instance.admin());
+        println!(
+            "  dashboard: http://{}/   metrics: http://{}/metrics",
+            instance.admin(),
+            instance.admin()
+        );
     }
     tokio::signal::ctrl_c().await?;
     Ok(())

@@ -23,6 +23,10 @@ const CONFIG_DEFAULT: &str = "/etc/tidegate/tidegate.toml";
 /// The environment variable beside `-c`.
 const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
 
+/// Said by `--help`; clap's own words for a default cannot name a variable without its `env` feature.
+const CONFIG_HELP: &str =
+    "Configuration file [default: $TIDEGATE_CONFIG or /etc/tidegate/tidegate.toml]";
+
 /// Bytes of a gossip key.
 const KEY_BYTES: usize = 32;
 
@@ -40,7 +44,7 @@ enum Command {
     Run(ConfigArgs),
     /// Check a configuration file and name every mistake in it
     Check(ConfigArgs),
-    /// Make a key for cluster.keys_file
+    /// Make a key for the keys file of a cluster
     Keygen {
         /// File to write, readable by its owner alone; without it the key is printed
         file: Option<PathBuf>,
@@ -51,8 +55,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// Configuration file [default: $TIDEGATE_CONFIG or /etc/tidegate/tidegate.toml]
-    #[arg(short, long = "config", value_name = "FILE")]
+    #[arg(short, long = "config", value_name = "FILE", help = CONFIG_HELP)]
     config: Option<PathBuf>,
 }
 

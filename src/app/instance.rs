@@ -83,7 +83,9 @@ impl Instance {
         raise_descriptor_limit();
         let metrics = Metrics::new(VERSION, &config.instance.name);
         let stores = load_certificates(config)?;
-        metrics.collector(Box::new(tls::Collector(stores.iter().flatten().cloned().collect())));
+        metrics.collector(Box::new(tls::Collector(
+            stores.iter().flatten().cloned().collect(),
+        )));
         let (admin_socket, admin) = bind_admin(config)?;
         let worker_count = worker_count(config);
         let sockets = bind_listeners(config, worker_count)?;
@@ -92,7 +94,9 @@ impl Instance {
         let (phase, phases) = watch::channel(Phase::Ready);
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
-        let registries: Vec<_> = (0..worker_count).map(|_| Arc::new(Registry::default())).collect();
+        let registries: Vec<_> = (0..worker_count)
+            .map(|_| Arc::new(Registry::default()))
+            .collect();
         let lifecycle = Lifecycle {
             settings: config.drain.clone(),
             phase,
@@ -111,19 +115,36 @@ impl Instance {
             listeners: addrs.clone(),
         };
         let (control, pools) = control.start()?;
-        let staff = Staff { config, metrics: &metrics, pools: &pools, stores: &stores };
+        let staff = Staff {
+            config,
+            metrics: &metrics,
+            pools: &pools,
+            stores: &stores,
+        };
         let plans = staff.plans(sockets, &registries);
         let workers = Worker::spawn_all(plans, &stop_accepting, &stop).map_err(|error| {
             stop.cancel();
             StartError::Thread(error)
         })?;
-        let names = config.listeners.iter().map(|listener| listener.name.clone());
+        let names = config
+            .listeners
+            .iter()
+            .map(|listener| listener.name.clone());
         let listeners: Vec<_> = names.zip(addrs).collect();
         for (name, addr) in &listeners {
             tracing::info!(listener = %name, %addr, workers = workers.len(), "listening");
         }
         tracing::info!(instance = %config.instance.name, version = VERSION, %admin, "started");
-        Ok(Self { listeners, admin, phase: phases, pools, drain, stop, control, workers })
+        Ok(Self {
+            listeners,
+            admin,
+            phase: phases,
+            pools,
+            drain,
+            stop,
+            control,
+            workers,
+        })
     }
 
     /// Name and address of every listener, in the order of the configuration.
@@ -385,7 +406,10 @@ fn bind_listeners(
 }
 
 fn bind_admin(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::AdminBind { addr: config.admin.bind, source };
+    let failed = |source| StartError::AdminBind {
+        addr: config.admin.bind,
+        source,
+    };
     let socket = admin::bind(&config.admin).map_err(failed)?;
     let addr = socket.local_addr().map_err(failed)?;
     Ok((socket, addr))

@@ -67,7 +67,9 @@ impl Lifecycle {
     /// for the rest of the tier.
     async fn empty(&self) {
         let patience = Instant::now() + self.settings.grace;
-        let per_look = usize::try_from(self.settings.rate / LOOKS_PER_SECOND).unwrap_or(usize::MAX).max(1);
+        let per_look = usize::try_from(self.settings.rate / LOOKS_PER_SECOND)
+            .unwrap_or(usize::MAX)
+            .max(1);
         while self.open() > 0 {
             if Instant::now() >= patience {
                 let mut left = per_look;

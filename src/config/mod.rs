@@ -1,10 +1,11 @@
 //! From the TOML file to validated settings: every mistake at once, each with its line and key path.
 //!
-//! Reading order: [`load_with`], then `resolve` (the keys), `table` (how a table is read), `words` (how a value is read).
+//! Reading order: [`load_with`], then `resolve` (the keys), `table` and `words` (how a table and a value are read).
 //! The keys themselves are documented on the modules' `Settings` and in `config/tidegate.toml`.
 //!
 //! Absent on purpose: includes, several files, a key that means two things.
 
+mod context;
 mod mistake;
 mod nearest;
 mod redact;
@@ -12,6 +13,7 @@ mod resolve;
 mod settings;
 mod table;
 mod units;
+mod value;
 mod variables;
 mod words;
 mod world;
@@ -22,9 +24,10 @@ pub use settings::{
 };
 pub use world::{System, World};
 
+use context::{Context, Findings};
 use std::collections::BTreeSet;
 use std::path::Path;
-use table::{Context, Findings};
+use table::Table;
 use toml::de::DeTable;
 
 /// The parser's word for a key that is there twice. It keeps the first and goes on unharmed, so the rest of the file can
@@ -72,7 +75,7 @@ pub fn load_with(path: &Path, world: &dyn World) -> Result<Loaded, Errors> {
         .map_err(|error| failed(None, format!("cannot read the file: {error}")))?;
     let text = String::from_utf8(content).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let line = good.split(|byte| *byte == b'\n').count();
         failed(Some(line), "not UTF-8; TOML is UTF-8 text".to_owned())
     })?;
     parse(path, &text, world)
@@ -88,7 +91,7 @@ fn parse(path: &Path, text: &str, world: &dyn World) -> Result<Loaded, Errors> {
     let whole = syntax_errors
         .iter()
         .all(|error| error.message() == DUPLICATE_KEY);
-    let config = whole.then(|| context.root(&entries, resolve::resolve));
+    let config = whole.then(|| Table::root(&context, &entries, resolve::resolve));
     let Findings {
         mistakes,
         warnings,

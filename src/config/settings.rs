@@ -1,7 +1,7 @@
 //! The whole configuration after validation: the modules' own settings side by side.
 
-use crate::{admin, cluster, discovery, health, listener, pool};
 pub use crate::relay::AccessLog;
+use crate::{admin, cluster, discovery, health, listener, pool};
 use std::time::Duration;
 
 /// A valid configuration.

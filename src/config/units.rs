@@ -76,7 +76,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 pub(super) fn format_size(bytes: u64) -> String {
     let (unit, scale) = SIZE_UNITS
         .into_iter()
-        .find(|(_, scale)| bytes >= *scale && bytes % scale == 0)
+        .find(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale))
         .unwrap_or(("B", 1));
     format!("{}{unit}", bytes / scale)
 }

@@ -2,8 +2,8 @@
 //!
 //! Every function here returns a reader for [`Table::get`](super::table::Table::get).
 
-use super::table::{Value, unknown_word};
 use super::units::{format_duration, format_size, parse_duration, parse_size};
+use super::value::{Value, unknown_word};
 use crate::logic::secret::Secret;
 use std::fmt::Display;
 use std::net::SocketAddr;

@@ -49,7 +49,12 @@ pub enum DnsSource {
 impl fmt::Display for DnsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Addresses { name, port, ipv4: true, .. } => write!(f, "dns+a://{name}:{port}"),
+            Self::Addresses {
+                name,
+                port,
+                ipv4: true,
+                ..
+            } => write!(f, "dns+a://{name}:{port}"),
             Self::Addresses { name, port, .. } => write!(f, "dns+aaaa://{name}:{port}"),
             Self::Srv { name } => write!(f, "dns+srv://{name}"),
         }

@@ -157,7 +157,7 @@ mod tests {
             let high = FAST + SPREAD * (quarter + 1) / 4;
             let count = delays
                 .iter()
-                .filter(|delay| (low..high).contains(delay))
+                .filter(|delay| (low..high).contains(*delay))
                 .count();
             assert!(
                 (30..70).contains(&count),

@@ -123,7 +123,10 @@ mod tests {
 
     #[test]
     fn labels_are_distinct() {
-        let mut labels: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.label()).collect();
+        let mut labels: Vec<_> = CloseReason::ALL
+            .iter()
+            .map(|reason| reason.label())
+            .collect();
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), CloseReason::COUNT);

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 /// The identity of an endpoint: its socket address. Sorted the same way on every instance, which is what lets
 /// instances compute the same order without talking about it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct EndpointId(pub SocketAddr);
 
@@ -52,6 +54,12 @@ pub struct Target {
 impl Target {
     /// A target with weight 1, priority 0 and no limit of its own.
     pub fn plain(id: EndpointId) -> Self {
-        Self { id, weight: 1, priority: 0, max_connections: None, name: String::new() }
+        Self {
+            id,
+            weight: 1,
+            priority: 0,
+            max_connections: None,
+            name: String::new(),
+        }
     }
 }

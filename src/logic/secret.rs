@@ -30,6 +30,9 @@ mod tests {
 
     #[test]
     fn debug_never_shows_the_value() {
-        assert_eq!(format!("{:?}", Some(Secret::new("hunter2".into()))), "Some([redacted])");
+        assert_eq!(
+            format!("{:?}", Some(Secret::new("hunter2".into()))),
+            "Some([redacted])"
+        );
     }
 }

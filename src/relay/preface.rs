@@ -198,6 +198,8 @@ const fn version_index(version: Version) -> usize {
 /// A client id as it is kept for people: at most 256 bytes.
 fn cut(client_id: &str) -> Box<str> {
     const BYTES_MAX: usize = 256;
-    let end = (0..=BYTES_MAX.min(client_id.len())).rev().find(|at| client_id.is_char_boundary(*at));
+    let end = (0..=BYTES_MAX.min(client_id.len()))
+        .rev()
+        .find(|at| client_id.is_char_boundary(*at));
     client_id[..end.unwrap_or(0)].into()
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tidegate::config::{Errors, Loaded, World, load_with};
+use tidegate::logic::secret::Secret;
 
 /// What no message, no JSON and no Debug may show: the passwords of the fixtures and of [`Desk`].
 const SECRETS: [&str; 4] = ["hunter2", "correct horse", "admin-token", GOOD_KEY];
@@ -15,8 +16,8 @@ const OTHER_KEY: &str = "//79/Pv6+fj39vX08/Lx8O/u7ezr6uno5+bl5OPi4eA=";
 /// A world of fixtures: configuration files are real, everything that they refer to is here.
 #[derive(Default)]
 struct Desk {
-    /// Stands for a configuration file's text.
-    text: Option<String>,
+    /// Stands for the content of every configuration file.
+    content: Option<Vec<u8>>,
 }
 
 impl Desk {
@@ -56,9 +57,12 @@ impl World for Desk {
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        match &self.text {
-            Some(text) if name.ends_with(".toml") => Ok(text.clone().into_bytes()),
-            None if name.ends_with(".toml") => std::fs::read(path),
+        let is_config = path
+            .extension()
+            .is_some_and(|extension| extension == "toml");
+        match &self.content {
+            Some(content) if is_config => Ok(content.clone()),
+            None if is_config => std::fs::read(path),
             _ => Self::file(name).ok_or_else(|| io::Error::from_raw_os_error(2)),
         }
     }
@@ -73,10 +77,14 @@ fn load_file(path: &Path) -> Result<Loaded, Errors> {
 }
 
 fn load_text(text: &str) -> Result<Loaded, Errors> {
+    load_bytes(text.as_bytes())
+}
+
+fn load_bytes(content: &[u8]) -> Result<Loaded, Errors> {
     load_with(
         Path::new("test.toml"),
         &Desk {
-            text: Some(text.to_owned()),
+            content: Some(content.to_owned()),
         },
     )
 }
@@ -286,8 +294,9 @@ fn toml_text(tree: &serde_json::Value) -> String {
     }
     let entries = tree.as_object().unwrap().iter();
     entries
-        .map(|(key, value)| format!("{key} = {}\n", inline(value)))
-        .collect()
+        .map(|(key, value)| format!("{key} = {}", inline(value)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -297,15 +306,11 @@ fn the_contract_is_accepted_as_it_is_written() {
         .config;
     assert_eq!(config.instance.name, "lb-1");
     assert_eq!(
-        config.admin.token.as_ref().map(|token| token.expose()),
+        config.admin.token.as_ref().map(Secret::expose),
         Some("admin-token")
     );
     let cluster = config.cluster.as_ref().unwrap();
-    let keys = cluster
-        .keys
-        .iter()
-        .map(|key| key.expose())
-        .collect::<Vec<_>>();
+    let keys = cluster.keys.iter().map(Secret::expose).collect::<Vec<_>>();
     assert_eq!(keys, [GOOD_KEY, OTHER_KEY]);
     assert_eq!(
         cluster.keys_file,
@@ -346,10 +351,7 @@ fn variables_reach_the_settings() {
     let tidegate::health::Probe::Mqtt { password, .. } = &pool.health.probe else {
         panic!("{:?}", pool.health.probe);
     };
-    assert_eq!(
-        password.as_ref().map(|password| password.expose()),
-        Some("correct horse")
-    );
+    assert_eq!(password.as_ref().map(Secret::expose), Some("correct horse"));
 }
 
 #[test]
@@ -389,6 +391,41 @@ fn a_file_that_cannot_be_read_is_one_mistake() {
         "no/such/file.toml: cannot read the file: No such file or directory (os error 2)\n\
          1 mistake in no/such/file.toml"
     );
+}
+
+#[test]
+fn a_file_that_is_not_utf8_names_the_line() {
+    let errors = load_bytes(b"[admin]\n# caf\xe9\n").unwrap_err();
+    assert_eq!(
+        errors.mistakes[0].to_string(),
+        "test.toml:2: not UTF-8; TOML is UTF-8 text"
+    );
+}
+
+/// The reference with one line gone, or doubled, or cut in two: whatever comes out, nothing panics and nothing leaks.
+#[test]
+fn damage_to_any_line_is_survived() {
+    let text = reference_with_every_key();
+    let lines = text.lines().collect::<Vec<_>>();
+    for index in 0..lines.len() {
+        let (before, line, after) = (&lines[..index], lines[index], &lines[index + 1..]);
+        let middle = line
+            .char_indices()
+            .nth(line.chars().count() / 2)
+            .map_or(0, |(at, _)| at);
+        for damaged in [
+            &[][..],
+            &[line, line],
+            &[&line[..middle]],
+            &[&line[middle..]],
+        ] {
+            let text = [before, damaged, after].concat().join("\n");
+            if let Err(errors) = load_text(&text) {
+                assert!(!errors.mistakes.is_empty(), "{text}");
+                assert_no_secret(&errors.to_string());
+            }
+        }
+    }
 }
 
 fn tidegate(arguments: &[&str]) -> Output {

@@ -1,5 +1,15 @@
 //! Integration tests: one binary, one module per subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail as tests do"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
+
+mod config;
+mod relay;
+mod rig;
 mod support_smoke;

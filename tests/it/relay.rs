@@ -18,9 +18,12 @@ async fn broker(script: Script) -> FakeBroker {
 async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A reset after the answer is an end as well.
-    let _ended = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read_to_end(&mut bytes))
-        .await
-        .expect("the connection is closed");
+    let _ended = tokio::time::timeout(
+        std::time::Duration::from_secs(10),
+        stream.read_to_end(&mut bytes),
+    )
+    .await
+    .expect("the connection is closed");
     bytes
 }
 
@@ -67,13 +70,24 @@ async fn a_megabyte_passes_both_ways_through_tls_and_plain() {
 
 #[tokio::test]
 async fn clients_spread_evenly_over_three_endpoints() {
-    let brokers = [broker(Script::Serve).await, broker(Script::Serve).await, broker(Script::Serve).await];
+    let brokers = [
+        broker(Script::Serve).await,
+        broker(Script::Serve).await,
+        broker(Script::Serve).await,
+    ];
     let addrs: Vec<_> = brokers.iter().map(FakeBroker::addr).collect();
     let rig = Rig::start(&addrs, "", "").await;
     rig.wait_eligible(3).await;
     let mut clients = Vec::new();
     for index in 0..30 {
-        clients.push(Client::connect(&rig.plain(), &Connect::new(Version::V5, &format!("c{index}"))).await.unwrap());
+        clients.push(
+            Client::connect(
+                &rig.plain(),
+                &Connect::new(Version::V5, &format!("c{index}")),
+            )
+            .await
+            .unwrap(),
+        );
     }
     assert_eq!(rig.connections().await, [10, 10, 10]);
 }
@@ -87,7 +101,10 @@ async fn an_endpoint_that_fails_is_bypassed_before_the_client_notices() {
         (Some(Script::Connack(0x97)), "connack_unavailable"),
         (Some(Script::Connack(0x9c)), "connack_unavailable"),
         (Some(Script::Mute), "connack_timeout"),
-        (Some(Script::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())), "not_mqtt"),
+        (
+            Some(Script::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+            "not_mqtt",
+        ),
         (None, "refused"),
     ] {
         let good = broker(Script::Serve).await;
@@ -99,18 +116,26 @@ async fn an_endpoint_that_fails_is_bypassed_before_the_client_notices() {
             None => (closed.addr(), None),
         };
         let rig = Rig::start(&[bad_addr, good.addr()], "", "connack_timeout = \"100ms\"").await;
-        rig.wait_eligible(if failure == "refused" { 1 } else { 2 }).await;
+        rig.wait_eligible(if failure == "refused" { 1 } else { 2 })
+            .await;
         let mut clients = Vec::new();
         for index in 0..4 {
             let connect = Connect::new(Version::V5, &format!("c{index}"));
-            clients.push(Client::connect(&rig.plain(), &connect).await.expect(failure));
+            clients.push(
+                Client::connect(&rig.plain(), &connect)
+                    .await
+                    .expect(failure),
+            );
         }
         let failures = rig
             .metric(&format!(
                 "tidegate_endpoint_connect_failures_total{{pool=\"brokers\",endpoint=\"{bad_addr}\",reason=\"{failure}\"}}"
             ))
             .await;
-        assert!(failure == "refused" || failures >= 1.0, "{failure}: {failures}");
+        assert!(
+            failure == "refused" || failures >= 1.0,
+            "{failure}: {failures}"
+        );
     }
 }
 
@@ -120,7 +145,10 @@ async fn a_refusal_that_every_broker_would_give_reaches_the_client() {
         let broker = broker(Script::Connack(code)).await;
         let rig = Rig::start(&[broker.addr()], "", "").await;
         let refused = Client::connect(&rig.plain(), &Connect::new(version, "bad")).await;
-        assert!(matches!(refused, Err(ConnectError::Refused(c)) if c == code), "{version:?}");
+        assert!(
+            matches!(refused, Err(ConnectError::Refused(c)) if c == code),
+            "{version:?}"
+        );
         rig.wait_closed("mqtt", "connect_refused", 1.0).await;
         assert_eq!(broker.accepted(), 2, "one probe, one attempt");
     }
@@ -132,7 +160,10 @@ async fn without_an_endpoint_the_client_is_told_that_the_server_is_unavailable()
     let rig = Rig::start(&[closed.addr()], "join_timeout = \"300ms\"", "").await;
     for (version, code) in [(Version::V5, 0x88), (Version::V311, 3), (Version::V31, 3)] {
         let refused = Client::connect(&rig.plain(), &Connect::new(version, "c")).await;
-        assert!(matches!(refused, Err(ConnectError::Refused(c)) if c == code), "{version:?}");
+        assert!(
+            matches!(refused, Err(ConnectError::Refused(c)) if c == code),
+            "{version:?}"
+        );
     }
 }
 
@@ -140,33 +171,66 @@ async fn without_an_endpoint_the_client_is_told_that_the_server_is_unavailable()
 async fn a_black_hole_costs_one_dial_time_out() {
     let hole = BlackHole::new(any()).unwrap();
     let good = broker(Script::Serve).await;
-    let rig = Rig::start(&[hole.addr(), good.addr()], "", "connect_timeout = \"100ms\"").await;
+    let rig = Rig::start(
+        &[hole.addr(), good.addr()],
+        "",
+        "connect_timeout = \"100ms\"",
+    )
+    .await;
     for index in 0..3 {
-        Client::connect(&rig.plain(), &Connect::new(Version::V5, &format!("c{index}"))).await.unwrap();
+        Client::connect(
+            &rig.plain(),
+            &Connect::new(Version::V5, &format!("c{index}")),
+        )
+        .await
+        .unwrap();
     }
 }
 
 #[tokio::test]
 async fn hostile_first_bytes_are_closed_and_counted() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "preface_timeout = \"300ms\"\npreface_bytes_max = \"1KiB\"", "").await;
+    let rig = Rig::start(
+        &[broker.addr()],
+        "preface_timeout = \"300ms\"\npreface_bytes_max = \"1KiB\"",
+        "",
+    )
+    .await;
     let huge = [0x10, 0xff, 0xff, 0xff, 0x7f];
     for (bytes, reason, answer) in [
-        (b"GET / HTTP/1.1\r\n\r\n".as_slice(), "not_mqtt", b"".as_slice()),
+        (
+            b"GET / HTTP/1.1\r\n\r\n".as_slice(),
+            "not_mqtt",
+            b"".as_slice(),
+        ),
         (b"\x16\x03\x01\x02\x00\x01", "tls_on_plain_port", b""),
         (&huge, "preface_too_large", b""),
         (b"\x10\x0c\x00\x04MQTT\x04", "preface_timeout", b""),
         (b"", "preface_timeout", b""),
-        (b"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00", "unsupported_version", b"\x20\x02\x00\x01"),
-        (b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00", "malformed_connect", b""),
+        (
+            b"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00",
+            "unsupported_version",
+            b"\x20\x02\x00\x01",
+        ),
+        (
+            b"\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00",
+            "malformed_connect",
+            b"",
+        ),
     ] {
         let mut stream = rig.plain().open().await.unwrap();
         stream.write_all(bytes).await.unwrap();
         assert_eq!(read_to_end(&mut stream).await, answer, "{reason}");
         rig.wait_closed("mqtt", reason, 1.0).await;
     }
-    let mut stream = crate::support::client::Door::plain(rig.addr("mqtts")).open().await.unwrap();
-    stream.write_all(&Connect::new(Version::V5, "plain").bytes()).await.unwrap();
+    let mut stream = crate::support::client::Door::plain(rig.addr("mqtts"))
+        .open()
+        .await
+        .unwrap();
+    stream
+        .write_all(&Connect::new(Version::V5, "plain").bytes())
+        .await
+        .unwrap();
     read_to_end(&mut stream).await;
     rig.wait_closed("mqtts", "tls_failed", 1.0).await;
 }
@@ -189,7 +253,13 @@ async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
     let broker = broker(Script::Serve).await;
     let rig = Rig::start(&[broker.addr()], "", "").await;
     let mut bytes = Connect::new(Version::V311, "hasty").bytes();
-    bytes.extend(packet::publish(Version::V311, "t", b"fire and forget", 0, 0));
+    bytes.extend(packet::publish(
+        Version::V311,
+        "t",
+        b"fire and forget",
+        0,
+        0,
+    ));
     bytes.extend(packet::bare(packet::kind::DISCONNECT));
     let mut stream = rig.plain().open().await.unwrap();
     stream.write_all(&bytes).await.unwrap();
@@ -202,8 +272,13 @@ async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let all: Vec<_> = (0..broker.accepted()).map(|connection| broker.received(connection)).collect();
-    assert!(all.iter().any(|received| received.ends_with(&bytes)), "{all:?}");
+    let all: Vec<_> = (0..broker.accepted())
+        .map(|connection| broker.received(connection))
+        .collect();
+    assert!(
+        all.iter().any(|received| received.ends_with(&bytes)),
+        "{all:?}"
+    );
 }
 
 #[tokio::test]
@@ -211,7 +286,10 @@ async fn an_idle_client_is_closed_by_its_own_keep_alive() {
     let broker = broker(Script::Connack(0)).await;
     let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"\nidle_timeout = \"1h\"";
     let rig = Rig::start(&[broker.addr()], listener, "").await;
-    let connect = Connect { keep_alive_s: 1, ..Connect::new(Version::V311, "idle") };
+    let connect = Connect {
+        keep_alive_s: 1,
+        ..Connect::new(Version::V311, "idle")
+    };
     let mut client = Client::connect(&rig.plain(), &connect).await.unwrap();
     assert_eq!(client.closed().await.unwrap(), b"");
     rig.wait_closed("mqtt", "idle_timeout", 1.0).await;
@@ -223,7 +301,10 @@ async fn the_brokers_server_keep_alive_rules_over_the_clients() {
     let broker = broker(Script::Answer(vec![0x20, 6, 0, 0, 3, 0x13, 0, 1])).await;
     let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"";
     let rig = Rig::start(&[broker.addr()], listener, "").await;
-    let connect = Connect { keep_alive_s: 600, ..Connect::new(Version::V5, "idle") };
+    let connect = Connect {
+        keep_alive_s: 600,
+        ..Connect::new(Version::V5, "idle")
+    };
     let mut client = Client::connect(&rig.plain(), &connect).await.unwrap();
     client.closed().await.unwrap();
     rig.wait_closed("mqtt", "idle_timeout", 1.0).await;
@@ -244,7 +325,9 @@ async fn a_tcp_client_may_close_one_half_and_read_on() {
 async fn a_broker_that_dies_closes_its_clients() {
     let broker = broker(Script::Serve).await;
     let rig = Rig::start(&[broker.addr()], "", "").await;
-    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "orphan")).await.unwrap();
+    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "orphan"))
+        .await
+        .unwrap();
     broker.stop().await;
     client.closed().await.unwrap();
 }
@@ -268,14 +351,18 @@ async fn a_drain_says_unready_first_then_closes_what_is_left_and_ends() {
     let more = "[drain]\ndelay = \"300ms\"\ngrace = \"0s\"\nrate = 1000\ntimeout = \"10s\"";
     let rig = Rig::start_with(&[broker.addr()], "", "", more).await;
     rig.wait_eligible(1).await;
-    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "drained")).await.unwrap();
+    let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "drained"))
+        .await
+        .unwrap();
     assert_eq!(rig.get("/readyz").await.0, 200);
     rig.drain();
     crate::support::wait::until("the phase", || true).await;
     while rig.get("/readyz").await.0 == 200 {
         tokio::task::yield_now().await;
     }
-    Client::connect(&rig.plain(), &Connect::new(Version::V5, "late")).await.expect("accepted during the delay");
+    Client::connect(&rig.plain(), &Connect::new(Version::V5, "late"))
+        .await
+        .expect("accepted during the delay");
     client.closed().await.unwrap();
     drop(rig);
 }

@@ -23,7 +23,12 @@ impl Rig {
     }
 
     /// `more` goes to the end of the file.
-    pub(crate) async fn start_with(endpoints: &[SocketAddr], listener: &str, pool: &str, more: &str) -> Self {
+    pub(crate) async fn start_with(
+        endpoints: &[SocketAddr],
+        listener: &str,
+        pool: &str,
+        more: &str,
+    ) -> Self {
         let folder = Folder::new();
         let authority = Authority::new();
         let identity = authority.listener(&["localhost"]);
@@ -70,15 +75,26 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
         let path = folder.write("tidegate.toml", &text);
         let config = tidegate::config::load(&path).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let instance = Instance::start(&config, Signals::Ignore).unwrap();
-        Self { instance: Some(instance), authority, _folder: folder }
+        Self {
+            instance: Some(instance),
+            authority,
+            _folder: folder,
+        }
     }
 
     fn instance(&self) -> &Instance {
-        self.instance.as_ref().expect("the instance runs until the rig is dropped")
+        self.instance
+            .as_ref()
+            .expect("the instance runs until the rig is dropped")
     }
 
     pub(crate) fn addr(&self, listener: &str) -> SocketAddr {
-        self.instance().listeners().iter().find(|(name, _)| name == listener).expect("a listener of the rig").1
+        self.instance()
+            .listeners()
+            .iter()
+            .find(|(name, _)| name == listener)
+            .expect("a listener of the rig")
+            .1
     }
 
     pub(crate) fn plain(&self) -> Door {
@@ -86,7 +102,11 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
     }
 
     pub(crate) fn tls(&self) -> Door {
-        Door::tls(self.addr("mqtts"), "localhost", self.authority.client_config())
+        Door::tls(
+            self.addr("mqtts"),
+            "localhost",
+            self.authority.client_config(),
+        )
     }
 
     pub(crate) fn tcp(&self) -> Door {
@@ -94,7 +114,10 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
     }
 
     pub(crate) async fn wait_eligible(&self, count: usize) {
-        wait::until("eligible endpoints", || self.instance().eligible_endpoints() == count).await;
+        wait::until("eligible endpoints", || {
+            self.instance().eligible_endpoints() == count
+        })
+        .await;
     }
 
     pub(crate) fn drain(&self) {
@@ -103,13 +126,18 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     /// GET of the admin API: status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = tokio::net::TcpStream::connect(self.instance().admin()).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(self.instance().admin())
+            .await
+            .unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: rig\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         let status = answer[9..12].parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+        let body = answer
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default();
         (status, body)
     }
 
@@ -120,20 +148,31 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
         let end = body.rfind(['}', ']']).unwrap();
         let json: Value = serde_json::from_str(&body[start..=end]).unwrap();
         let endpoints = json["pools"][0]["endpoints"].as_array().unwrap().clone();
-        endpoints.iter().map(|endpoint| endpoint["own_connections"].as_u64().unwrap()).collect()
+        endpoints
+            .iter()
+            .map(|endpoint| endpoint["own_connections"].as_u64().unwrap())
+            .collect()
     }
 
     /// The value of one sample of `/metrics`, 0 when it is not there.
     pub(crate) async fn metric(&self, sample: &str) -> f64 {
         let (_, body) = self.get("/metrics").await;
         body.lines()
-            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok())
+            .find_map(|line| {
+                line.strip_prefix(sample)?
+                    .strip_prefix(' ')?
+                    .trim()
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0.0)
     }
 
     /// Waits until a connection of `listener` has ended with `reason`.
     pub(crate) async fn wait_closed(&self, listener: &str, reason: &str, count: f64) {
-        let sample = format!("tidegate_connections_closed_total{{listener=\"{listener}\",reason=\"{reason}\"}}");
+        let sample = format!(
+            "tidegate_connections_closed_total{{listener=\"{listener}\",reason=\"{reason}\"}}"
+        );
         for _ in 0..500 {
             if self.metric(&sample).await >= count {
                 return;
@@ -148,7 +187,10 @@ impl Drop for Rig {
     fn drop(&mut self) {
         if let Some(instance) = self.instance.take() {
             instance.stop();
-            assert!(instance.wait() || std::thread::panicking(), "a thread of the instance panicked");
+            assert!(
+                instance.wait() || std::thread::panicking(),
+                "a thread of the instance panicked"
+            );
         }
     }
 }

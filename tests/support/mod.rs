@@ -12,6 +12,7 @@
 pub mod brokers;
 pub mod certs;
 pub mod client;
+pub mod dns;
 pub mod fake;
 pub mod packet;
 pub mod wait;

@@ -1,8 +1,8 @@
 //! What must hold between tables, each of which is right by itself.
 
 use super::pool::AFFINITIES;
+use crate::config::context::Context;
 use crate::config::settings::{Config, PoolConfig};
-use crate::config::table::Context;
 use crate::listener::Protocol;
 use crate::pool::Affinity;
 

@@ -3,7 +3,8 @@
 use super::words::{self, DAY, HOUR, MINUTE, ms, s};
 use crate::admin;
 use crate::config::settings::{AccessLog, DrainSettings, InstanceSettings, LogFormat, LogSettings};
-use crate::config::table::{Table, Value, unknown_word};
+use crate::config::table::Table;
+use crate::config::value::{Value, unknown_word};
 use crate::discovery::DnsSettings;
 use crate::listener::Limits;
 use std::net::SocketAddr;

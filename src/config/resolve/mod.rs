@@ -13,7 +13,8 @@ mod pool;
 mod source;
 
 use super::settings::Config;
-use super::table::{Table, Value};
+use super::table::Table;
+use super::value::Value;
 use super::words;
 use crate::listener::Settings as Listener;
 use std::collections::BTreeMap;

@@ -87,7 +87,10 @@ pub(super) const BRIDGE_BIT: u8 = 0x80;
 ///
 /// # Errors
 /// What is wrong, with the version when it was known: [`ConnectError::answer`] needs it.
-pub fn decode_connect(bytes: &[u8], bytes_max: usize) -> Result<Decoded<Connect<'_>>, ConnectError> {
+pub fn decode_connect(
+    bytes: &[u8],
+    bytes_max: usize,
+) -> Result<Decoded<Connect<'_>>, ConnectError> {
     let Some(frame) = frame(bytes, bytes_max).map_err(Fault::without_version)? else {
         return Ok(Decoded::Incomplete { need: 1 });
     };
@@ -95,8 +98,13 @@ pub fn decode_connect(bytes: &[u8], bytes_max: usize) -> Result<Decoded<Connect<
     let mut reader = Reader::new(body, frame.remaining);
     let mut version = None;
     match read(&mut reader, &frame, &mut version) {
-        Ok(value) => Ok(Decoded::Complete { value, consumed: frame.total() }),
-        Err(Stop::More) => Ok(Decoded::Incomplete { need: frame.total().saturating_sub(bytes.len()).max(1) }),
+        Ok(value) => Ok(Decoded::Complete {
+            value,
+            consumed: frame.total(),
+        }),
+        Err(Stop::More) => Ok(Decoded::Incomplete {
+            need: frame.total().saturating_sub(bytes.len()).max(1),
+        }),
         Err(Stop::Fault(fault)) => Err(ConnectError { version, fault }),
     }
 }
@@ -110,12 +118,19 @@ fn frame(bytes: &[u8], bytes_max: usize) -> Result<Option<PacketLength>, Fault> 
         // A TLS record: type 22, major version 3 (RFC 8446 §5.1).
         [TLS_HANDSHAKE, 3, ..] => return Err(Fault::TlsRecord),
         [CONNECT, ..] => {}
-        [first, ..] if first & 0xf0 == CONNECT => return Err(Fault::ReservedHeaderFlags(first & 0x0f)),
+        [first, ..] if first & 0xf0 == CONNECT => {
+            return Err(Fault::ReservedHeaderFlags(first & 0x0f));
+        }
         [first, ..] => return Err(Fault::NotConnect(*first)),
     }
-    let Some(frame) = packet_length(bytes)? else { return Ok(None) };
+    let Some(frame) = packet_length(bytes)? else {
+        return Ok(None);
+    };
     if frame.total() > bytes_max {
-        return Err(Fault::TooLarge { announced: frame.total(), max: bytes_max });
+        return Err(Fault::TooLarge {
+            announced: frame.total(),
+            max: bytes_max,
+        });
     }
     Ok(Some(frame))
 }
@@ -135,14 +150,36 @@ fn read<'a>(
     let keep_alive = reader.two()?;
     let properties = read_properties(reader, version, Place::Connect)?;
     let client_id = reader.text()?;
-    let will = if flags & flag::WILL == 0 { None } else { Some(read_will(reader, flags, version)?) };
-    let username = if flags & flag::USERNAME == 0 { None } else { Some(reader.text()?) };
-    let password = if flags & flag::PASSWORD == 0 { None } else { Some(reader.binary()?) };
+    let will = if flags & flag::WILL == 0 {
+        None
+    } else {
+        Some(read_will(reader, flags, version)?)
+    };
+    let username = if flags & flag::USERNAME == 0 {
+        None
+    } else {
+        Some(reader.text()?)
+    };
+    let password = if flags & flag::PASSWORD == 0 {
+        None
+    } else {
+        Some(reader.binary()?)
+    };
     if reader.remaining() > 0 {
         return Err(Fault::TrailingBytes(reader.remaining()).into());
     }
     let clean_start = flags & flag::CLEAN_START != 0;
-    Ok(Connect { version, bridge, clean_start, keep_alive, properties, client_id, will, username, password })
+    Ok(Connect {
+        version,
+        bridge,
+        clean_start,
+        keep_alive,
+        properties,
+        client_id,
+        will,
+        username,
+        password,
+    })
 }
 
 fn read_version(reader: &mut Reader<'_>) -> Result<(Version, bool), Stop> {
@@ -172,7 +209,9 @@ fn check_flags(flags: u8, version: Version) -> Result<(), Fault> {
     if flags & flag::RESERVED != 0 {
         return Err(Fault::ReservedConnectFlag);
     }
-    if will_qos == 3 || (flags & flag::WILL == 0 && (will_qos != 0 || flags & flag::WILL_RETAIN != 0)) {
+    if will_qos == 3
+        || (flags & flag::WILL == 0 && (will_qos != 0 || flags & flag::WILL_RETAIN != 0))
+    {
         return Err(Fault::WillFlags);
     }
     if version != Version::V5 && flags & flag::PASSWORD != 0 && flags & flag::USERNAME == 0 {
@@ -196,5 +235,9 @@ fn read_properties<'a>(
     version: Version,
     place: Place,
 ) -> Result<Vec<Property<'a>>, Stop> {
-    if version == Version::V5 { property::read(reader, place) } else { Ok(Vec::new()) }
+    if version == Version::V5 {
+        property::read(reader, place)
+    } else {
+        Ok(Vec::new())
+    }
 }

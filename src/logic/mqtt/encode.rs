@@ -8,7 +8,14 @@ use super::property::{Property, Value};
 pub fn encode_connect(connect: &Connect<'_>, out: &mut Vec<u8>) {
     let v5 = connect.version == Version::V5;
     let mut body = Vec::new();
-    binary(&mut body, if connect.version == Version::V31 { b"MQIsdp" } else { b"MQTT" });
+    binary(
+        &mut body,
+        if connect.version == Version::V31 {
+            b"MQIsdp"
+        } else {
+            b"MQTT"
+        },
+    );
     body.push(connect.version.level() | if connect.bridge { BRIDGE_BIT } else { 0 });
     body.push(flags(connect));
     body.extend(connect.keep_alive.to_be_bytes());

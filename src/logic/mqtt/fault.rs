@@ -79,7 +79,10 @@ pub enum Fault {
 
 impl Fault {
     pub(super) const fn without_version(self) -> ConnectError {
-        ConnectError { version: None, fault: self }
+        ConnectError {
+            version: None,
+            fault: self,
+        }
     }
 }
 
@@ -110,7 +113,10 @@ impl ConnectError {
 
     /// Whether this is a connection that was never meant to be MQTT.
     pub const fn is_foreign(&self) -> bool {
-        matches!(self.fault, Fault::NotConnect(_) | Fault::TlsRecord | Fault::ProtocolName)
+        matches!(
+            self.fault,
+            Fault::NotConnect(_) | Fault::TlsRecord | Fault::ProtocolName
+        )
     }
 }
 

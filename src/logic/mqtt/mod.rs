@@ -6,7 +6,11 @@
 
 #![cfg_attr(
     not(test),
-    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
 )]
 
 mod connect;
@@ -25,4 +29,6 @@ pub use encode::encode_connect;
 pub use fault::{ConnectError, Fault};
 pub use packet::{PacketLength, packet_length};
 pub use property::{Property, Value};
-pub use reply::{Connack, FirstReply, ReplyError, connack_unavailable, decode_first_reply, disconnect};
+pub use reply::{
+    Connack, FirstReply, ReplyError, connack_unavailable, decode_first_reply, disconnect,
+};

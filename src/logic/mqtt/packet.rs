@@ -27,14 +27,25 @@ impl PacketLength {
 /// # Errors
 /// [`Fault::VariableInteger`]: a remaining length of more than four bytes.
 pub fn packet_length(bytes: &[u8]) -> Result<Option<PacketLength>, Fault> {
-    let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
+    let Some((first, rest)) = bytes.split_first() else {
+        return Ok(None);
+    };
     let mut remaining = 0_usize;
     for (place, byte) in rest.iter().take(4).enumerate() {
         remaining |= usize::from(byte & 0x7f) << place.saturating_mul(7);
         if byte & 0x80 == 0 {
             let minimal = *byte != 0 || place == 0;
-            return Ok(Some(PacketLength { first: *first, header: place.saturating_add(2), remaining, minimal }));
+            return Ok(Some(PacketLength {
+                first: *first,
+                header: place.saturating_add(2),
+                remaining,
+                minimal,
+            }));
         }
     }
-    if rest.len() >= 4 { Err(Fault::VariableInteger) } else { Ok(None) }
+    if rest.len() >= 4 {
+        Err(Fault::VariableInteger)
+    } else {
+        Ok(None)
+    }
 }

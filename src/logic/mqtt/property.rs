@@ -109,7 +109,10 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, place: Place) -> Result<Vec<Prop
             return Err(Fault::DuplicateProperty(id).into());
         }
         seen |= bit;
-        properties.push(Property { id, value: value(&mut window, kind, id)? });
+        properties.push(Property {
+            id,
+            value: value(&mut window, kind, id)?,
+        });
     }
     if seen & (1 << AUTHENTICATION_DATA) != 0 && seen & (1 << AUTHENTICATION_METHOD) == 0 {
         return Err(Fault::AuthenticationData.into());

@@ -32,7 +32,10 @@ impl<'a> Reader<'a> {
     /// A window of `length` bytes, of which the front of `bytes` has arrived.
     pub(super) fn new(bytes: &'a [u8], length: usize) -> Self {
         let here = bytes.get(..length).unwrap_or(bytes);
-        Self { here, coming: length.saturating_sub(here.len()) }
+        Self {
+            here,
+            coming: length.saturating_sub(here.len()),
+        }
     }
 
     /// Bytes unread, arrived or not.
@@ -114,7 +117,11 @@ impl<'a> Reader<'a> {
             let byte = self.byte()?;
             value |= usize::from(byte & 0x7f) << place.saturating_mul(7);
             if byte & 0x80 == 0 {
-                return if byte == 0 && place > 0 { Err(Fault::VariableInteger.into()) } else { Ok(value) };
+                return if byte == 0 && place > 0 {
+                    Err(Fault::VariableInteger.into())
+                } else {
+                    Ok(value)
+                };
             }
         }
         Err(Fault::VariableInteger.into())

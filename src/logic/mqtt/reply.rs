@@ -84,9 +84,15 @@ pub fn decode_first_reply(
         return Ok(Decoded::Incomplete { need: 1 });
     };
     if frame.total() > bytes_max {
-        return Err(ReplyError::TooLarge { announced: frame.total(), max: bytes_max });
+        return Err(ReplyError::TooLarge {
+            announced: frame.total(),
+            max: bytes_max,
+        });
     }
-    let mut reader = Reader::new(bytes.get(frame.header..).unwrap_or_default(), frame.remaining);
+    let mut reader = Reader::new(
+        bytes.get(frame.header..).unwrap_or_default(),
+        frame.remaining,
+    );
     let read = if frame.first == AUTH {
         // Whose content is between client and broker.
         reader.take(frame.remaining).map(|_body| FirstReply::Auth)
@@ -94,8 +100,13 @@ pub fn decode_first_reply(
         read_connack(&mut reader, version).map(FirstReply::Connack)
     };
     match read {
-        Ok(value) => Ok(Decoded::Complete { value, consumed: frame.total() }),
-        Err(Stop::More) => Ok(Decoded::Incomplete { need: frame.total().saturating_sub(bytes.len()).max(1) }),
+        Ok(value) => Ok(Decoded::Complete {
+            value,
+            consumed: frame.total(),
+        }),
+        Err(Stop::More) => Ok(Decoded::Incomplete {
+            need: frame.total().saturating_sub(bytes.len()).max(1),
+        }),
         Err(Stop::Fault(fault)) => Err(ReplyError::Malformed(fault)),
     }
 }
@@ -110,7 +121,9 @@ fn read_connack(reader: &mut Reader<'_>, version: Version) -> Result<Connack, St
     // A broker that does not speak 5.0 refuses it in the form of 3.1.1, without properties.
     if version == Version::V5 && reader.remaining() > 0 {
         for property in property::read(reader, Place::Connack)? {
-            if let (property::SERVER_KEEP_ALIVE, Value::Two(seconds)) = (property.id, property.value) {
+            if let (property::SERVER_KEEP_ALIVE, Value::Two(seconds)) =
+                (property.id, property.value)
+            {
                 server_keep_alive = Some(seconds);
             }
         }
@@ -118,7 +131,12 @@ fn read_connack(reader: &mut Reader<'_>, version: Version) -> Result<Connack, St
     if reader.remaining() > 0 {
         return Err(Fault::TrailingBytes(reader.remaining()).into());
     }
-    Ok(Connack { version, session_present: flags == 1, code, server_keep_alive })
+    Ok(Connack {
+        version,
+        session_present: flags == 1,
+        code,
+        server_keep_alive,
+    })
 }
 
 /// The CONNACK that says "server unavailable": 0x88 in 5.0, 3 in 3.x.
