@@ -6,6 +6,7 @@
 pub mod backoff;
 pub mod balance;
 pub mod close_reason;
+pub mod decoded;
 pub mod dns_answer;
 pub mod dns_schedule;
 pub mod endpoint;
