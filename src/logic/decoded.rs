@@ -1,18 +1,18 @@
-//! The outcome of decoding the front of a stream: whole, or not yet. "Need more bytes" is no error.
+//! What a decoder of a growing buffer says: the whole thing, or how much is missing. "More bytes" is not an error.
 
-/// What a decoder made of the bytes so far.
+/// The result of one look at a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<T> {
-    /// A whole value.
+    /// The buffer starts with a whole `value`.
     Complete {
-        /// The value.
+        /// What was decoded.
         value: T,
-        /// Bytes that it took from the front.
+        /// Bytes of the buffer that belong to `value`; what follows them is untouched.
         consumed: usize,
     },
-    /// Nothing wrong so far, and not all there.
+    /// What is there is a prefix of something valid.
     Incomplete {
-        /// At least this many bytes are missing; never 0.
+        /// Bytes that are missing at least, 1 or more. Reading fewer cannot complete the value; reading so many may not.
         need: usize,
     },
 }
