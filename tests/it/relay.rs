@@ -31,7 +31,8 @@ async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8
 async fn every_version_connects_plain_and_tls_and_the_connect_is_replayed_unchanged() {
     let broker = broker(Script::Serve).await;
     let rig = Rig::start(&[broker.addr()], "", "").await;
-    let mut connection = 0;
+    rig.wait_eligible(1).await;
+    let mut connection = broker.accepted();
     for door in [rig.plain(), rig.tls()] {
         for version in Version::ALL {
             let connect = Connect {
@@ -56,8 +57,8 @@ async fn every_version_connects_plain_and_tls_and_the_connect_is_replayed_unchan
 async fn a_megabyte_passes_both_ways_through_tls_and_plain() {
     let broker = broker(Script::Echo).await;
     let rig = Rig::start(&[broker.addr()], "", "").await;
-    for _ in 0..2 {
-        let mut stream = rig.tcp().open().await.unwrap();
+    for door in [rig.tcp(), rig.tcps()] {
+        let mut stream = door.open().await.unwrap();
         let data: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         let mut back = vec![0; data.len()];
         let (mut reader, mut writer) = tokio::io::split(&mut stream);
@@ -261,24 +262,12 @@ async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
         0,
     ));
     bytes.extend(packet::bare(packet::kind::DISCONNECT));
+    rig.wait_eligible(1).await;
+    let connection = broker.accepted();
     let mut stream = rig.plain().open().await.unwrap();
     stream.write_all(&bytes).await.unwrap();
     stream.shutdown().await.unwrap();
-    let before = broker.accepted();
-    broker.wait_accepted(before.max(1)).await;
-    for connection in 0..50 {
-        if connection < broker.accepted() && broker.received(connection).ends_with(&bytes) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let all: Vec<_> = (0..broker.accepted())
-        .map(|connection| broker.received(connection))
-        .collect();
-    assert!(
-        all.iter().any(|received| received.ends_with(&bytes)),
-        "{all:?}"
-    );
+    assert_eq!(broker.wait_received(connection, bytes.len()).await, bytes);
 }
 
 #[tokio::test]

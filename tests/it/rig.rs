@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate::app::{Instance, Signals};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// A running instance with one pool `brokers` and the listeners `mqtt`, `mqtts` and `tcp`.
+/// A running instance with one pool `brokers` and the listeners `mqtt`, `mqtts`, `tcp` and `tcps`.
 pub(crate) struct Rig {
     instance: Option<Instance>,
     pub(crate) authority: Authority,
@@ -65,6 +65,13 @@ bind = "127.0.0.1:0"
 protocol = "tcp"
 pool = "brokers"
 {listener}
+[[listeners]]
+name = "tcps"
+bind = "127.0.0.1:0"
+protocol = "tcp"
+pool = "brokers"
+tls = {{ cert = "server.crt", key = "server.key", alpn = [] }}
+{listener}
 {more}
 [pools.brokers]
 endpoints = [{endpoints}]
@@ -111,6 +118,14 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     pub(crate) fn tcp(&self) -> Door {
         Door::plain(self.addr("tcp"))
+    }
+
+    pub(crate) fn tcps(&self) -> Door {
+        Door::tls(
+            self.addr("tcps"),
+            "localhost",
+            self.authority.client_config(),
+        )
     }
 
     pub(crate) async fn wait_eligible(&self, count: usize) {
