@@ -204,9 +204,14 @@ impl Pool {
                 .map(EndpointView::id)
                 .collect()
         };
-        let down = among(|view| matches!(view.state, EndpointState::Down | EndpointState::Ejected));
+        // First-hand alone: an echo of our own words would keep a verdict alive for ever.
+        let down = among(|view| {
+            matches!(view.state, EndpointState::Down | EndpointState::Ejected) && !view.second_hand
+        });
         // What an operator drained is told as such already.
-        let evacuating = among(|view| view.state == EndpointState::Draining && !view.drain);
+        let evacuating = among(|view| {
+            view.state == EndpointState::Draining && !view.drain && !view.second_hand
+        });
         let picker = self.picker();
         PoolFacts {
             counts: picker.counts(),

@@ -290,6 +290,7 @@ fn verdict(index: u8, down: u16, seen: u16) -> PoolEvent {
     PoolEvent::PeersSee(vec![PeerVerdict {
         endpoint: id(index),
         down,
+        evacuating: 0,
         seen,
     }])
 }
@@ -332,8 +333,37 @@ fn peers_doubt_everywhere_still_leaves_something_to_use() {
     let verdicts = [1, 2].map(|index| PeerVerdict {
         endpoint: id(index),
         down: 4,
+        evacuating: 0,
         seen: 4,
     });
     scene.apply(PoolEvent::PeersSee(verdicts.to_vec()));
     assert_eq!(scene.states(), ["half_open", "half_open"]);
+}
+
+#[test]
+fn an_evacuation_that_a_peer_sees_is_drain_here_and_ends_with_its_word() {
+    let mut scene = Scene::up(2);
+    let seen = |evacuating| {
+        PoolEvent::PeersSee(vec![PeerVerdict {
+            endpoint: id(1),
+            down: 0,
+            evacuating,
+            seen: 2,
+        }])
+    };
+    scene.apply(seen(1));
+    assert_eq!(scene.states(), ["draining", "up"]);
+    assert!(view_of(&scene.state, id(1)).second_hand, "not our own word");
+    scene.apply(seen(0));
+    assert_eq!(scene.states(), ["up", "up"]);
+}
+
+#[test]
+fn a_verdict_of_other_probers_counts_at_once_and_is_not_told_on() {
+    let mut scene = Scene::up(2);
+    scene.apply(PoolEvent::ProbedByPeers(id(1), ProbeResult::Down("2 of 3".into())));
+    assert_eq!(scene.states(), ["down", "up"]);
+    assert!(view_of(&scene.state, id(1)).second_hand);
+    scene.apply(PoolEvent::Probed(id(1), ProbeResult::Down("refused".into())));
+    assert!(!view_of(&scene.state, id(1)).second_hand, "our own probe says the same");
 }
