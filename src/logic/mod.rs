@@ -5,13 +5,20 @@
 
 pub mod backoff;
 pub mod balance;
+pub mod clock_offset;
 pub mod close_reason;
+pub mod drain;
 pub mod endpoint;
 pub mod event;
 pub mod health_state;
+pub mod member;
+pub mod merge;
 pub mod mqtt;
 pub mod outlier;
 pub mod peer;
 pub mod proxy_protocol;
+pub mod push_schedule;
+pub mod record;
+pub mod replay;
 pub mod secret;
 pub mod snapshot;
