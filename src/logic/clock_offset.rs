@@ -23,7 +23,12 @@ pub struct ClockOffset {
 impl ClockOffset {
     /// Knows nothing yet. `epoch` must not be later than any receipt.
     pub const fn new(epoch: Instant, now: Instant) -> Self {
-        Self { epoch, window_started_at: now, least_now: None, least_before: None }
+        Self {
+            epoch,
+            window_started_at: now,
+            least_now: None,
+            least_before: None,
+        }
     }
 
     /// A message that the peer sent at `sent_us` of its clock arrived.
@@ -32,7 +37,8 @@ impl ClockOffset {
             self.least_before = self.least_now.take();
             self.window_started_at = received_at;
         }
-        let sample = micros(received_at.saturating_duration_since(self.epoch)).saturating_sub(signed(sent_us));
+        let sample = micros(received_at.saturating_duration_since(self.epoch))
+            .saturating_sub(signed(sent_us));
         self.least_now = Some(self.least_now.map_or(sample, |least| least.min(sample)));
     }
 
@@ -44,7 +50,9 @@ impl ClockOffset {
             (None, None) => return now,
         };
         let ours = u64::try_from(signed(remote_us).saturating_add(least)).unwrap_or(0);
-        self.epoch.checked_add(Duration::from_micros(ours)).map_or(now, |at| at.min(now))
+        self.epoch
+            .checked_add(Duration::from_micros(ours))
+            .map_or(now, |at| at.min(now))
     }
 }
 
@@ -57,7 +65,10 @@ fn signed(us: u64) -> i64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin for virtual time"
+)]
 mod tests {
     use super::*;
 
@@ -72,7 +83,10 @@ mod tests {
         offset.observe(SECOND_US, at(6 * SECOND_US + 900));
         offset.observe(2 * SECOND_US, at(7 * SECOND_US + 100));
         offset.observe(3 * SECOND_US, at(8 * SECOND_US + 80_000));
-        assert_eq!(offset.date(3 * SECOND_US, at(9 * SECOND_US)), at(8 * SECOND_US + 100));
+        assert_eq!(
+            offset.date(3 * SECOND_US, at(9 * SECOND_US)),
+            at(8 * SECOND_US + 100)
+        );
     }
 
     #[test]
@@ -84,7 +98,10 @@ mod tests {
         for second in 1..=61 {
             offset.observe(second * SECOND_US, at(second * SECOND_US + 5000));
         }
-        assert_eq!(offset.date(61 * SECOND_US, at(70 * SECOND_US)), at(61 * SECOND_US + 5000));
+        assert_eq!(
+            offset.date(61 * SECOND_US, at(70 * SECOND_US)),
+            at(61 * SECOND_US + 5000)
+        );
     }
 
     #[test]

@@ -33,7 +33,11 @@ impl DrainTable {
     pub fn merge(&mut self, fact: DrainFact, wall_ms: u64) -> bool {
         let full = self.words.len() >= DRAINS_MAX;
         let expired = !fact.drained && fact.stamp_ms.saturating_add(UNDRAINED_KEPT_MS) < wall_ms;
-        let word = Word { stamp_ms: fact.stamp_ms, by: fact.by, drained: fact.drained };
+        let word = Word {
+            stamp_ms: fact.stamp_ms,
+            by: fact.by,
+            drained: fact.drained,
+        };
         match self.words.entry((fact.pool, fact.endpoint)) {
             Entry::Occupied(mut held) if *held.get() < word => {
                 if expired {
@@ -53,20 +57,39 @@ impl DrainTable {
     }
 
     /// An operator speaks on this member. `false` when the table is full.
-    pub fn set(&mut self, pool: &str, endpoint: EndpointId, drained: bool, wall_ms: u64, by: &str) -> bool {
+    pub fn set(
+        &mut self,
+        pool: &str,
+        endpoint: EndpointId,
+        drained: bool,
+        wall_ms: u64,
+        by: &str,
+    ) -> bool {
         let key = (pool.to_owned(), endpoint);
-        let seen = self.words.get(&key).map_or(0, |word| word.stamp_ms.saturating_add(1));
+        let seen = self
+            .words
+            .get(&key)
+            .map_or(0, |word| word.stamp_ms.saturating_add(1));
         if seen == 0 && self.words.len() >= DRAINS_MAX {
             return false;
         }
-        self.words.insert(key, Word { stamp_ms: wall_ms.max(seen), by: by.to_owned(), drained });
+        self.words.insert(
+            key,
+            Word {
+                stamp_ms: wall_ms.max(seen),
+                by: by.to_owned(),
+                drained,
+            },
+        );
         true
     }
 
     /// Forgets what was taken back long ago. `true` when something changed.
     pub fn expire(&mut self, wall_ms: u64) -> bool {
         let before = self.words.len();
-        self.words.retain(|_, word| word.drained || word.stamp_ms.saturating_add(UNDRAINED_KEPT_MS) >= wall_ms);
+        self.words.retain(|_, word| {
+            word.drained || word.stamp_ms.saturating_add(UNDRAINED_KEPT_MS) >= wall_ms
+        });
         self.words.len() != before
     }
 
@@ -100,7 +123,13 @@ mod tests {
     }
 
     fn fact(last: u8, drained: bool, stamp_ms: u64, by: &str) -> DrainFact {
-        DrainFact { pool: "emqx".into(), endpoint: endpoint(last), drained, stamp_ms, by: by.into() }
+        DrainFact {
+            pool: "emqx".into(),
+            endpoint: endpoint(last),
+            drained,
+            stamp_ms,
+            by: by.into(),
+        }
     }
 
     #[test]
@@ -128,11 +157,26 @@ mod tests {
         let mut table = DrainTable::default();
         for index in 0..DRAINS_MAX {
             let last = u8::try_from(index % 256).unwrap();
-            assert!(table.set(&format!("pool{}", index / 256), endpoint(last), true, 1, "a"));
+            assert!(table.set(
+                &format!("pool{}", index / 256),
+                endpoint(last),
+                true,
+                1,
+                "a"
+            ));
         }
         assert!(!table.set("one more", endpoint(0), true, 1, "a"));
-        assert!(!table.merge(DrainFact { pool: "one more".into(), ..fact(0, true, 1, "a") }, 1));
-        assert!(table.set("pool0", endpoint(0), false, 1, "a"), "known ones still change");
+        assert!(!table.merge(
+            DrainFact {
+                pool: "one more".into(),
+                ..fact(0, true, 1, "a")
+            },
+            1
+        ));
+        assert!(
+            table.set("pool0", endpoint(0), false, 1, "a"),
+            "known ones still change"
+        );
     }
 
     proptest! {

@@ -122,8 +122,12 @@ impl ClusterView {
     }
 
     /// The record of one pool from every member that counts and has the pool.
-    pub fn records<'a>(&'a self, pool: &'a str) -> impl Iterator<Item = (&'a Member, &'a HeldRecord)> {
-        self.counting().filter_map(move |member| Some((member, &**member.pools.get(pool)?)))
+    pub fn records<'a>(
+        &'a self,
+        pool: &'a str,
+    ) -> impl Iterator<Item = (&'a Member, &'a HeldRecord)> {
+        self.counting()
+            .filter_map(move |member| Some((member, &**member.pools.get(pool)?)))
     }
 
     /// What the picker of a pool needs, sorted by member id.
@@ -150,12 +154,23 @@ impl ClusterView {
             for endpoint in &facts.down {
                 let entry = tally.entry(*endpoint).or_default();
                 entry.0 = entry.0.saturating_add(1);
-                if facts.counts.binary_search_by_key(endpoint, |(id, _)| *id).is_err() {
+                if facts
+                    .counts
+                    .binary_search_by_key(endpoint, |(id, _)| *id)
+                    .is_err()
+                {
                     entry.1 = entry.1.saturating_add(1);
                 }
             }
         }
-        tally.into_iter().map(|(endpoint, (down, seen))| PeerVerdict { endpoint, down, seen }).collect()
+        tally
+            .into_iter()
+            .map(|(endpoint, (down, seen))| PeerVerdict {
+                endpoint,
+                down,
+                seen,
+            })
+            .collect()
     }
 
     /// Who sees what of one endpoint.
@@ -164,23 +179,38 @@ impl ClusterView {
             .map(|(member, held)| Sight {
                 id: Arc::clone(&member.id),
                 down: held.record.facts.down.binary_search(&endpoint).is_ok(),
-                evacuating: held.record.facts.evacuating.binary_search(&endpoint).is_ok(),
+                evacuating: held
+                    .record
+                    .facts
+                    .evacuating
+                    .binary_search(&endpoint)
+                    .is_ok(),
             })
             .collect()
     }
 
     /// Endpoints of a pool that operators drained anywhere in the tier.
     pub fn drained(&self, pool: &str) -> BTreeSet<EndpointId> {
-        self.drains.iter().filter(|fact| fact.drained && fact.pool == pool).map(|fact| fact.endpoint).collect()
+        self.drains
+            .iter()
+            .filter(|fact| fact.drained && fact.pool == pool)
+            .map(|fact| fact.endpoint)
+            .collect()
     }
 
     /// Endpoints of a pool that some peer's probes saw evacuating.
     pub fn evacuating(&self, pool: &str) -> BTreeSet<EndpointId> {
-        self.records(pool).flat_map(|(_, held)| held.record.facts.evacuating.iter().copied()).collect()
+        self.records(pool)
+            .flat_map(|(_, held)| held.record.facts.evacuating.iter().copied())
+            .collect()
     }
 
     /// Members whose configuration of a pool is not ours.
-    pub fn differing<'a>(&'a self, pool: &'a str, fingerprint: u64) -> impl Iterator<Item = &'a Member> {
+    pub fn differing<'a>(
+        &'a self,
+        pool: &'a str,
+        fingerprint: u64,
+    ) -> impl Iterator<Item = &'a Member> {
         self.records(pool)
             .filter(move |(_, held)| held.record.fingerprint != fingerprint)
             .map(|(member, _)| member)
@@ -188,7 +218,10 @@ impl ClusterView {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin for virtual time"
+)]
 mod tests {
     use super::*;
     use crate::logic::peer::PoolFacts;
@@ -198,7 +231,11 @@ mod tests {
     }
 
     fn member(id: &str, state: MemberState, now: Instant, facts: PoolFacts) -> Member {
-        let record = PoolRecord { version: 1, fingerprint: 7, facts };
+        let record = PoolRecord {
+            version: 1,
+            fingerprint: 7,
+            facts,
+        };
         Member {
             id: id.into(),
             generation: 1,
@@ -207,7 +244,14 @@ mod tests {
             since: now,
             release: "".into(),
             heard_at: None,
-            pools: [("emqx".into(), Arc::new(HeldRecord { record, taken_at: now }))].into(),
+            pools: [(
+                "emqx".into(),
+                Arc::new(HeldRecord {
+                    record,
+                    taken_at: now,
+                }),
+            )]
+            .into(),
         }
     }
 
@@ -234,7 +278,11 @@ mod tests {
     #[test]
     fn gone_and_lost_members_say_nothing() {
         let view = view();
-        let ids: Vec<String> = view.peer_counts("emqx").into_iter().map(|peer| peer.id).collect();
+        let ids: Vec<String> = view
+            .peer_counts("emqx")
+            .into_iter()
+            .map(|peer| peer.id)
+            .collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(view.evacuating("emqx"), [endpoint(2)].into());
         assert!(view.peer_counts("other").is_empty());
@@ -242,9 +290,21 @@ mod tests {
 
     #[test]
     fn verdicts_count_every_peer_that_knows_the_endpoint_once() {
-        let verdict = |last, down, seen| PeerVerdict { endpoint: endpoint(last), down, seen };
-        assert_eq!(view().verdicts("emqx"), [verdict(1, 2, 2), verdict(2, 0, 2), verdict(3, 1, 1)]);
-        assert!(view().sights("emqx", endpoint(3)).iter().any(|sight| sight.down && &*sight.id == "b"));
+        let verdict = |last, down, seen| PeerVerdict {
+            endpoint: endpoint(last),
+            down,
+            seen,
+        };
+        assert_eq!(
+            view().verdicts("emqx"),
+            [verdict(1, 2, 2), verdict(2, 0, 2), verdict(3, 1, 1)]
+        );
+        assert!(
+            view()
+                .sights("emqx", endpoint(3))
+                .iter()
+                .any(|sight| sight.down && &*sight.id == "b")
+        );
     }
 
     #[test]

@@ -106,7 +106,13 @@ impl MemberTable {
                 if known.is_none() && self.members.len() >= MEMBERS_MAX {
                     return Applied::Refused;
                 }
-                let entry = Entry::new(update.generation, update.addr, Standing::Unconfirmed, self.epoch, now);
+                let entry = Entry::new(
+                    update.generation,
+                    update.addr,
+                    Standing::Unconfirmed,
+                    self.epoch,
+                    now,
+                );
                 self.members.insert(Arc::clone(&id), entry);
                 changed = true;
             }
@@ -119,7 +125,11 @@ impl MemberTable {
             changed |= entry.take(update.pools, update.complete, update.sent_us, now);
         }
         self.settle(now);
-        if changed { Applied::News } else { Applied::Known }
+        if changed {
+            Applied::News
+        } else {
+            Applied::Known
+        }
     }
 
     /// Takes in the failure detector's list. `true` when the view has changed.
@@ -136,7 +146,9 @@ impl MemberTable {
             changed |= self.confirm(id, member, now);
         }
         for (id, entry) in &mut self.members {
-            let alive = newest.get(&**id).is_some_and(|member| member.generation >= entry.generation);
+            let alive = newest
+                .get(&**id)
+                .is_some_and(|member| member.generation >= entry.generation);
             if entry.standing == Standing::Live && !alive {
                 entry.lose(now);
                 changed = true;
@@ -161,7 +173,13 @@ impl MemberTable {
                 changed
             }
             _ => {
-                let entry = Entry::new(member.generation, member.addr, Standing::Live, self.epoch, now);
+                let entry = Entry::new(
+                    member.generation,
+                    member.addr,
+                    Standing::Live,
+                    self.epoch,
+                    now,
+                );
                 self.members.insert(Arc::from(id), entry);
                 true
             }
@@ -178,7 +196,8 @@ impl MemberTable {
             }
         }
         let before = self.members.len();
-        self.members.retain(|_, entry| entry.standing != Standing::Lost || now < entry.since + LOST_KEPT);
+        self.members
+            .retain(|_, entry| entry.standing != Standing::Lost || now < entry.since + LOST_KEPT);
         self.settle(now);
         changed || self.members.len() != before
     }
@@ -207,12 +226,20 @@ impl MemberTable {
 
     /// Where a push goes: everybody that counts.
     pub fn targets(&self) -> Vec<SocketAddr> {
-        self.members.values().filter(|entry| entry.state().counts()).map(|entry| entry.addr).collect()
+        self.members
+            .values()
+            .filter(|entry| entry.state().counts())
+            .map(|entry| entry.addr)
+            .collect()
     }
 
     /// The picture for everybody else.
     pub fn view(&self, own_generation: u64) -> ClusterView {
-        let members = self.members.iter().map(|(id, entry)| entry.view(Arc::clone(id))).collect();
+        let members = self
+            .members
+            .iter()
+            .map(|(id, entry)| entry.view(Arc::clone(id)))
+            .collect();
         ClusterView {
             own_id: Arc::clone(&self.own_id),
             own_generation,
@@ -224,12 +251,22 @@ impl MemberTable {
 
     fn settle(&mut self, now: Instant) {
         let alone = !self.members.values().any(|entry| entry.state().counts());
-        self.alone_since = if alone { self.alone_since.or(Some(now)) } else { None };
+        self.alone_since = if alone {
+            self.alone_since.or(Some(now))
+        } else {
+            None
+        };
     }
 }
 
 impl Entry {
-    fn new(generation: u64, addr: SocketAddr, standing: Standing, epoch: Instant, now: Instant) -> Self {
+    fn new(
+        generation: u64,
+        addr: SocketAddr,
+        standing: Standing,
+        epoch: Instant,
+        now: Instant,
+    ) -> Self {
         Self {
             generation,
             addr,
@@ -262,7 +299,10 @@ impl Entry {
     fn hear(&mut self, release: &str, phase: Phase, sent_us: u64, now: Instant) -> bool {
         self.offset.observe(sent_us, now);
         let sent_at = self.offset.date(sent_us, now);
-        self.heard_at = Some(self.heard_at.map_or(sent_at, |heard_at| heard_at.max(sent_at)));
+        self.heard_at = Some(
+            self.heard_at
+                .map_or(sent_at, |heard_at| heard_at.max(sent_at)),
+        );
         let mut changed = false;
         if *self.release != *release {
             self.release = Arc::from(release);
@@ -276,20 +316,31 @@ impl Entry {
         changed
     }
 
-    fn take(&mut self, pools: Vec<(String, PoolRecord)>, complete: bool, sent_us: u64, now: Instant) -> bool {
+    fn take(
+        &mut self,
+        pools: Vec<(String, PoolRecord)>,
+        complete: bool,
+        sent_us: u64,
+        now: Instant,
+    ) -> bool {
         let mut changed = false;
         if complete {
             let named: HashSet<&str> = pools.iter().map(|(pool, _)| pool.as_str()).collect();
             let before = self.pools.len();
             // A record younger than this list belongs to a pool that was made after it.
-            self.pools.retain(|pool, held| named.contains(&**pool) || held.record.version > sent_us);
+            self.pools
+                .retain(|pool, held| named.contains(&**pool) || held.record.version > sent_us);
             changed |= self.pools.len() != before;
         }
         for (pool, record) in pools {
-            let newer = self.pools.get(pool.as_str()).is_none_or(|held| held.record.version < record.version);
+            let newer = self
+                .pools
+                .get(pool.as_str())
+                .is_none_or(|held| held.record.version < record.version);
             if newer {
                 let taken_at = self.offset.date(record.version, now);
-                self.pools.insert(Arc::from(pool), Arc::new(HeldRecord { record, taken_at }));
+                self.pools
+                    .insert(Arc::from(pool), Arc::new(HeldRecord { record, taken_at }));
                 changed = true;
             }
         }
@@ -306,7 +357,11 @@ impl Entry {
             since: self.since,
             release: Arc::clone(&self.release),
             heard_at: self.heard_at,
-            pools: if state.counts() { self.pools.clone() } else { BTreeMap::new() },
+            pools: if state.counts() {
+                self.pools.clone()
+            } else {
+                BTreeMap::new()
+            },
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Claims about [`MemberTable`].
-#![expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin for virtual time"
+)]
 
 use super::*;
 use crate::logic::endpoint::EndpointId;
@@ -17,7 +20,10 @@ fn record(version: u64, count: u32) -> PoolRecord {
     PoolRecord {
         version,
         fingerprint: 1,
-        facts: PoolFacts { counts: vec![(endpoint, count)], ..PoolFacts::default() },
+        facts: PoolFacts {
+            counts: vec![(endpoint, count)],
+            ..PoolFacts::default()
+        },
     }
 }
 
@@ -36,21 +42,40 @@ fn update(id: &str, generation: u64, version: u64, count: u32) -> MemberUpdate {
 }
 
 fn live(id: &str, generation: u64) -> LiveMember {
-    LiveMember { id: id.into(), generation, addr: addr(1) }
+    LiveMember {
+        id: id.into(),
+        generation,
+        addr: addr(1),
+    }
 }
 
 fn table() -> (MemberTable, Instant) {
     let now = Instant::now();
-    (MemberTable::new("me".into(), now), now + Duration::from_secs(100))
+    (
+        MemberTable::new("me".into(), now),
+        now + Duration::from_secs(100),
+    )
 }
 
 /// Sum of all counts that the view holds.
 fn total(table: &MemberTable) -> u32 {
-    table.view(1).peer_counts("emqx").iter().flat_map(|peer| &peer.counts).map(|(_, count)| count).sum()
+    table
+        .view(1)
+        .peer_counts("emqx")
+        .iter()
+        .flat_map(|peer| &peer.counts)
+        .map(|(_, count)| count)
+        .sum()
 }
 
 fn state(table: &MemberTable, id: &str) -> MemberState {
-    table.view(1).members.iter().find(|member| &*member.id == id).expect("member").state
+    table
+        .view(1)
+        .members
+        .iter()
+        .find(|member| &*member.id == id)
+        .expect("member")
+        .state
 }
 
 #[test]
@@ -61,7 +86,10 @@ fn a_restarted_member_is_counted_once_from_its_first_word() {
     assert_eq!(table.apply(update("a", 2, 1, 2), now, 0), Applied::News);
     assert_eq!(total(&table), 2);
     // The dead generation still gossips through others, and the failure detector still lists both.
-    assert_eq!(table.apply(update("a", 1, 11, 9), now, 0), Applied::Outdated);
+    assert_eq!(
+        table.apply(update("a", 1, 11, 9), now, 0),
+        Applied::Outdated
+    );
     table.set_live(&[live("a", 1), live("a", 2)], now);
     assert_eq!((total(&table), table.view(1).members.len()), (2, 1));
     // The old one dies in the list: nothing happens to the new one.
@@ -110,7 +138,10 @@ fn lost_members_are_dropped_at_detection_and_counted_again_after_the_heal() {
 fn leaving_is_counted_and_gone_is_not_and_neither_is_taken_back() {
     let (mut table, now) = table();
     table.set_live(&[live("a", 1)], now);
-    let say = |phase, version| MemberUpdate { phase, ..update("a", 1, version, 5) };
+    let say = |phase, version| MemberUpdate {
+        phase,
+        ..update("a", 1, version, 5)
+    };
     for (phase, version, expected, sum) in [
         (Phase::Serving, 1, MemberState::Alive, 5),
         (Phase::Leaving, 2, MemberState::Leaving, 5),
@@ -118,7 +149,11 @@ fn leaving_is_counted_and_gone_is_not_and_neither_is_taken_back() {
         (Phase::Serving, 4, MemberState::Gone, 0),
     ] {
         table.apply(say(phase, version), now, 0);
-        assert_eq!((state(&table, "a"), total(&table)), (expected, sum), "{phase:?}");
+        assert_eq!(
+            (state(&table, "a"), total(&table)),
+            (expected, sum),
+            "{phase:?}"
+        );
     }
     table.apply(update("a", 2, 1, 3), now, 0);
     assert_eq!(total(&table), 3, "a new start serves again");
@@ -129,7 +164,12 @@ fn a_complete_list_removes_pools_that_are_gone_but_none_that_are_younger() {
     let (mut table, now) = table();
     table.set_live(&[live("a", 1)], now);
     table.apply(update("a", 1, 10, 7), now, 0);
-    let complete = |sent_us| MemberUpdate { complete: true, sent_us, pools: Vec::new(), ..update("a", 1, 0, 0) };
+    let complete = |sent_us| MemberUpdate {
+        complete: true,
+        sent_us,
+        pools: Vec::new(),
+        ..update("a", 1, 0, 0)
+    };
     assert_eq!(table.apply(complete(9), now, 0), Applied::Known);
     assert_eq!(total(&table), 7);
     assert_eq!(table.apply(complete(11), now, 0), Applied::News);
@@ -148,9 +188,15 @@ fn our_own_name_is_never_a_peer() {
 fn members_are_bounded() {
     let (mut table, now) = table();
     for index in 0..MEMBERS_MAX {
-        assert_eq!(table.apply(update(&index.to_string(), 1, 1, 1), now, 0), Applied::News);
+        assert_eq!(
+            table.apply(update(&index.to_string(), 1, 1, 1), now, 0),
+            Applied::News
+        );
     }
-    assert_eq!(table.apply(update("one more", 1, 1, 1), now, 0), Applied::Refused);
+    assert_eq!(
+        table.apply(update("one more", 1, 1, 1), now, 0),
+        Applied::Refused
+    );
     assert_eq!(table.apply(update("0", 1, 2, 1), now, 0), Applied::News);
 }
 

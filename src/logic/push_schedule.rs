@@ -14,7 +14,9 @@ pub const REFRESH: Duration = Duration::from_secs(1);
 /// with their number), at least 10 ms, at most 100 ms.
 pub fn gap(members: usize) -> Duration {
     let members = u32::try_from(members).unwrap_or(u32::MAX);
-    Duration::from_millis(2).saturating_mul(members).clamp(Duration::from_millis(10), Duration::from_millis(100))
+    Duration::from_millis(2)
+        .saturating_mul(members)
+        .clamp(Duration::from_millis(10), Duration::from_millis(100))
 }
 
 /// What a push must hold.
@@ -30,6 +32,7 @@ pub enum Push {
 #[derive(Clone, Debug, Default)]
 pub struct PushSchedule {
     changed: bool,
+    all: bool,
     last_at: Option<Instant>,
     repaired: usize,
 }
@@ -38,6 +41,12 @@ impl PushSchedule {
     /// Something changed.
     pub fn change(&mut self) {
         self.changed = true;
+    }
+
+    /// Something changed that everybody must be told in full: a new member, our own restart, a drain.
+    pub fn change_all(&mut self) {
+        self.changed = true;
+        self.all = true;
     }
 
     /// When to come back.
@@ -55,13 +64,18 @@ impl PushSchedule {
             return None;
         }
         // The very first one holds everything.
-        let push = if self.changed && self.last_at.is_some() { Push::Changes } else { Push::All };
+        let push = if self.changed && !self.all && self.last_at.is_some() {
+            Push::Changes
+        } else {
+            Push::All
+        };
         if self.changed || self.last_at.is_none() {
             self.repaired = 0;
         } else {
             self.repaired = (self.repaired + 1).min(REPAIRS.len());
         }
         self.changed = false;
+        self.all = false;
         self.last_at = Some(now);
         Some(push)
     }
@@ -77,7 +91,10 @@ impl PushSchedule {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin for virtual time"
+)]
 mod tests {
     use super::*;
 
@@ -116,13 +133,26 @@ mod tests {
     fn changes_in_a_row_keep_the_gap_and_the_last_one_is_not_lost() {
         let changes: Vec<u64> = (1000..1030).collect();
         let sent = run(&changes, 3, 1045);
-        let times: Vec<u64> = sent.iter().map(|(ms, _)| *ms).filter(|ms| *ms >= 1000).collect();
+        let times: Vec<u64> = sent
+            .iter()
+            .map(|(ms, _)| *ms)
+            .filter(|ms| *ms >= 1000)
+            .collect();
         assert_eq!(times, vec![1000, 1010, 1020, 1030]);
     }
 
     #[test]
     fn the_gap_grows_with_the_members_within_bounds() {
-        for (members, ms) in [(0, 10), (1, 10), (5, 10), (6, 12), (30, 60), (50, 100), (5000, 100), (usize::MAX, 100)] {
+        for (members, ms) in [
+            (0, 10),
+            (1, 10),
+            (5, 10),
+            (6, 12),
+            (30, 60),
+            (50, 100),
+            (5000, 100),
+            (usize::MAX, 100),
+        ] {
             assert_eq!(gap(members), Duration::from_millis(ms), "{members}");
         }
     }

@@ -41,8 +41,11 @@ impl ReplayWindow {
         if !self.sessions.contains_key(&session) && !self.make_room(now) {
             return false;
         }
-        let seen =
-            self.sessions.entry(session).or_insert(Seen { highest: 0, bits: [0; WORDS], last_at: now });
+        let seen = self.sessions.entry(session).or_insert(Seen {
+            highest: 0,
+            bits: [0; WORDS],
+            last_at: now,
+        });
         if counter == 0 || counter.saturating_add(REORDER_MAX) <= seen.highest {
             return false;
         }
@@ -58,7 +61,8 @@ impl ReplayWindow {
 
     fn make_room(&mut self, now: Instant) -> bool {
         if self.sessions.len() >= SESSIONS_MAX {
-            self.sessions.retain(|_, seen| now.saturating_duration_since(seen.last_at) < SESSION_IDLE);
+            self.sessions
+                .retain(|_, seen| now.saturating_duration_since(seen.last_at) < SESSION_IDLE);
         }
         self.sessions.len() < SESSIONS_MAX
     }
@@ -88,7 +92,10 @@ fn position(counter: u64) -> (usize, u64) {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "an arbitrary origin for virtual time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an arbitrary origin for virtual time"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -102,10 +109,19 @@ mod tests {
             assert!(window.admit([1; 16], counter, now), "{counter}");
             assert!(!window.admit([1; 16], counter, now), "{counter} again");
         }
-        assert!(window.admit([2; 16], 3, now), "another session has its own counters");
+        assert!(
+            window.admit([2; 16], 3, now),
+            "another session has its own counters"
+        );
         assert!(window.admit([1; 16], 5000, now));
-        assert!(!window.admit([1; 16], 5000 - REORDER_MAX, now), "too far behind");
-        assert!(window.admit([1; 16], 5001 - REORDER_MAX, now), "just within");
+        assert!(
+            !window.admit([1; 16], 5000 - REORDER_MAX, now),
+            "too far behind"
+        );
+        assert!(
+            window.admit([1; 16], 5001 - REORDER_MAX, now),
+            "just within"
+        );
         assert!(!window.admit([1; 16], 0, now));
     }
 
