@@ -37,9 +37,11 @@ pub(super) enum DecodeError {
 /// By port, then address. Two lists keep an IPv4 address at four bytes.
 #[derive(Serialize, Deserialize, Default)]
 struct Grouped<T> {
-    v4: Vec<(u16, Vec<([u8; 4], T)>)>,
-    v6: Vec<(u16, Vec<([u8; 16], T)>)>,
+    v4: ByPort<[u8; 4], T>,
+    v6: ByPort<[u8; 16], T>,
 }
+
+type ByPort<Ip, T> = Vec<(u16, Vec<(Ip, T)>)>;
 
 #[derive(Serialize, Deserialize)]
 struct WireUpdate {

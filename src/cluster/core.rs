@@ -8,6 +8,7 @@ use super::codec::{self, DecodeError};
 use super::datagram::{Kind, Reject};
 use super::gossip::{GossipEvent, Values};
 use super::outbound::Outbound;
+use super::signal::ChangeSignal;
 use super::transport::{Inbound, Wire};
 use crate::logic::endpoint::EndpointId;
 use crate::logic::member::{ClusterView, MemberState};
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Datagrams taken in one turn before the view is published: under a flood of news it is published once for many.
@@ -53,26 +54,36 @@ pub(super) enum Command {
 /// The queues that the task reads.
 pub(super) struct Queues {
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) changed: Arc<Notify>,
+    pub(super) changed: Arc<ChangeSignal>,
     pub(super) gossip_events: mpsc::Receiver<GossipEvent>,
+}
+
+/// Where the task's findings go.
+pub(super) struct Ends {
+    /// Opened messages, to chitchat.
+    pub(super) gossip_messages: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    /// Own values, to gossip.
+    pub(super) values: watch::Sender<Arc<Values>>,
+    /// The picture, to everybody.
+    pub(super) view: watch::Sender<Arc<ClusterView>>,
 }
 
 /// The task's state.
 pub(super) struct Core {
-    pub(super) wire: Arc<Wire>,
-    pub(super) inbound: Inbound,
-    pub(super) table: MemberTable,
-    pub(super) outbound: Outbound,
-    pub(super) schedule: PushSchedule,
-    pub(super) interval: Duration,
-    pub(super) gossip_messages: mpsc::Sender<(SocketAddr, Vec<u8>)>,
-    pub(super) values: watch::Sender<Arc<Values>>,
-    pub(super) view: watch::Sender<Arc<ClusterView>>,
-    pub(super) view_stale: bool,
-    pub(super) values_at: Instant,
-    pub(super) housekeeping_at: Instant,
-    pub(super) warned_at: Option<Instant>,
-    pub(super) differing: BTreeSet<(Arc<str>, Arc<str>)>,
+    wire: Arc<Wire>,
+    inbound: Inbound,
+    table: MemberTable,
+    outbound: Outbound,
+    schedule: PushSchedule,
+    /// Values are set at most this often.
+    interval: Duration,
+    ends: Ends,
+    view_stale: bool,
+    values_at: Instant,
+    housekeeping_at: Instant,
+    warned_at: Option<Instant>,
+    /// Members and pools whose difference was warned of.
+    differing: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 fn now() -> Instant {
@@ -80,6 +91,29 @@ fn now() -> Instant {
 }
 
 impl Core {
+    pub(super) fn new(
+        wire: Arc<Wire>,
+        outbound: Outbound,
+        interval: Duration,
+        ends: Ends,
+        now: Instant,
+    ) -> Self {
+        Self {
+            inbound: Inbound::new(Arc::clone(&wire)),
+            wire,
+            table: MemberTable::new(Arc::clone(outbound.id()), now),
+            outbound,
+            schedule: PushSchedule::default(),
+            interval,
+            ends,
+            view_stale: false,
+            values_at: now,
+            housekeeping_at: now,
+            warned_at: None,
+            differing: BTreeSet::new(),
+        }
+    }
+
     pub(super) async fn run(mut self, mut queues: Queues, cancel: CancellationToken) {
         let guard = cancel.clone().drop_guard();
         let wire = Arc::clone(&self.wire);
@@ -98,7 +132,7 @@ impl Core {
                     Some(command) => self.obey(command),
                     None => break,
                 },
-                () = queues.changed.notified() => self.schedule.change(),
+                () = queues.changed.wait() => self.schedule.change(),
                 event = queues.gossip_events.recv() => match event {
                     Some(event) => self.hear_gossip(event),
                     None => break,
@@ -130,7 +164,7 @@ impl Core {
 
     /// Members that count, with ourselves.
     fn members(&self) -> usize {
-        self.view.borrow().counting().count() + 1
+        self.ends.view.borrow().counting().count() + 1
     }
 
     fn obey(&mut self, command: Command) {
@@ -141,12 +175,7 @@ impl Core {
                 drained,
             } => {
                 let wall_ms = unix_ms(self.wire.clock());
-                let id = Arc::clone(self.outbound.id());
-                if self
-                    .table
-                    .drains_mut()
-                    .set(&pool, endpoint, drained, wall_ms, &id)
-                {
+                if self.table.set_drain(&pool, endpoint, drained, wall_ms) {
                     tracing::info!(pool, %endpoint, drained, "drain told to the tier");
                 } else {
                     tracing::warn!(pool, %endpoint, "too many drains, this one stays on this instance");
@@ -198,13 +227,15 @@ impl Core {
     fn read(&mut self, from: SocketAddr, datagram: &mut [u8]) {
         let now = now();
         match self.inbound.open(from, datagram, now) {
-            Some((Kind::Gossip, message)) => {
-                if self.gossip_messages.try_send((from, message)).is_err() {
-                    self.wire.stats().reject(Reject::Overflow);
-                }
-            }
+            Some((Kind::Gossip, message)) => self.pass_on(from, message),
             Some((Kind::Push, message)) => self.hear(None, &message, now),
             None => {}
+        }
+    }
+
+    fn pass_on(&self, from: SocketAddr, message: Vec<u8>) {
+        if self.ends.gossip_messages.try_send((from, message)).is_err() {
+            self.wire.stats().reject(Reject::Overflow);
         }
     }
 
@@ -259,7 +290,7 @@ impl Core {
         self.view_stale |= self.table.expire(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING;
-            if self.table.drains_mut().expire(unix_ms(self.wire.clock())) {
+            if self.table.expire_drains(unix_ms(self.wire.clock())) {
                 self.tell_all();
             }
         }
@@ -273,7 +304,7 @@ impl Core {
         if self.outbound.values_stale() && now >= self.values_at {
             self.values_at = now + self.interval;
             let values = self.outbound.values(self.table.drains(), self.wire.stats());
-            self.values.send_replace(Arc::new(values));
+            self.ends.values.send_replace(Arc::new(values));
         }
     }
 
@@ -300,11 +331,11 @@ impl Core {
         let view = Arc::new(self.table.view(self.outbound.generation()));
         self.log_members(&view);
         self.log_differing(&view);
-        self.view.send_replace(view);
+        self.ends.view.send_replace(view);
     }
 
     fn log_members(&self, view: &ClusterView) {
-        let before = self.view.borrow();
+        let before = self.ends.view.borrow();
         for member in &view.members {
             let old = before.members.iter().find(|old| old.id == member.id);
             let same_start = old.is_some_and(|old| old.generation == member.generation);
@@ -315,7 +346,7 @@ impl Core {
             match member.state {
                 MemberState::Lost => tracing::warn!(member = id, %addr, generation, "member lost"),
                 state => {
-                    tracing::info!(member = id, %addr, generation, state = state.label(), "member")
+                    tracing::info!(member = id, %addr, generation, state = state.label(), "member");
                 }
             }
         }
@@ -352,8 +383,8 @@ impl Drop for Core {
     /// However the task ended, what it published last must not be believed for ever.
     fn drop(&mut self) {
         let own_id = Arc::clone(self.outbound.id());
-        let drains = Arc::clone(&self.view.borrow().drains);
-        self.view.send_replace(Arc::new(ClusterView {
+        let drains = Arc::clone(&self.ends.view.borrow().drains);
+        self.ends.view.send_replace(Arc::new(ClusterView {
             drains,
             ..ClusterView::alone(own_id, now())
         }));

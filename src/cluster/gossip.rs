@@ -77,11 +77,16 @@ pub(super) struct Gossip {
     pub(super) addr: SocketAddr,
     pub(super) interval: Duration,
     pub(super) wire: Arc<Wire>,
+    pub(super) queues: GossipQueues,
+    pub(super) cancel: CancellationToken,
+}
+
+/// What the supervisor reads and where it reports to.
+pub(super) struct GossipQueues {
     pub(super) inbox: Inbox,
     pub(super) seeds: watch::Receiver<Arc<Vec<SocketAddr>>>,
     pub(super) values: watch::Receiver<Arc<Values>>,
     pub(super) events: mpsc::Sender<GossipEvent>,
-    pub(super) cancel: CancellationToken,
 }
 
 /// Why one run of the gossip task is over.
@@ -90,7 +95,7 @@ enum End {
     Cancelled,
     /// It ended or panicked.
     Died(String),
-    /// The tier knows a later generation of our name: our clock was set back, or the name is used twice.
+    /// The tier knows a later generation of us: our clock was set back.
     Outrun(u64),
 }
 
@@ -105,6 +110,8 @@ struct Run {
     set: Arc<Values>,
     next_seed_at: Instant,
     next_name_check_at: Instant,
+    /// Another instance of our name.
+    twin: Option<SocketAddr>,
 }
 
 impl Gossip {
@@ -125,13 +132,13 @@ impl Gossip {
             match end {
                 End::Cancelled => return,
                 End::Died(error) => {
-                    tracing::error!(error, generation, "gossip task ended, restarting it")
+                    tracing::error!(error, generation, "gossip task ended, restarting it");
                 }
                 End::Outrun(seen) => {
                     last_generation = last_generation.max(seen);
                     tracing::warn!(
                         name = self.id,
-                        "the tier knows a later start of this name: the clock was set back, or two instances share it"
+                        "the tier knows a later start of this instance: the clock was set back"
                     );
                 }
             }
@@ -166,7 +173,7 @@ impl Gossip {
         };
         let transport = SealedTransport {
             wire: Arc::clone(&self.wire),
-            inbox: Arc::clone(&self.inbox),
+            inbox: Arc::clone(&self.queues.inbox),
         };
         spawn_chitchat(config, Vec::new(), &transport).await
     }
@@ -188,6 +195,7 @@ impl Gossip {
             set: Arc::default(),
             next_seed_at: now,
             next_name_check_at: now + NAME_CHECK,
+            twin: None,
         };
         let mut watcher = handle
             .with_chitchat(|chitchat| chitchat.live_nodes_watcher())
@@ -239,12 +247,12 @@ impl Gossip {
             values,
         };
         // A full queue waits: the reader does nothing that blocks. A closed one means that we stop anyway.
-        drop(self.events.send(event).await);
+        drop(self.queues.events.send(event).await);
     }
 
     /// Sets what changed, at most once per interval because it is called once per interval.
     async fn set_values(&mut self, handle: &ChitchatHandle, run: &mut Run) {
-        let wanted = Arc::clone(&self.values.borrow_and_update());
+        let wanted = Arc::clone(&self.queues.values.borrow_and_update());
         if wanted.generation != run.generation || wanted == run.set {
             return;
         }
@@ -274,7 +282,7 @@ impl Gossip {
             return;
         }
         run.next_seed_at = now + SEED_ROUND;
-        let mut candidates: Vec<SocketAddr> = self.seeds.borrow_and_update().to_vec();
+        let mut candidates: Vec<SocketAddr> = self.queues.seeds.borrow_and_update().to_vec();
         candidates.extend(run.held.iter().map(|member| member.addr));
         candidates.retain(|addr| {
             *addr != self.addr && run.current.iter().all(|member| member.addr != *addr)
@@ -290,24 +298,40 @@ impl Gossip {
         }
     }
 
+    /// A later start of our own name. When it is dead, the clock was set back over our restart, and we must outbid it
+    /// to be heard; when it lives, another instance has our name, and bidding would never end: the latest start has it.
     async fn later_generation(&self, handle: &ChitchatHandle, run: &mut Run) -> Option<u64> {
         let now = Instant::now();
         if now < run.next_name_check_at {
             return None;
         }
         run.next_name_check_at = now + NAME_CHECK;
-        handle
+        let (seen, twin) = handle
             .with_chitchat(|chitchat| {
-                let same_name = chitchat
+                let later =
+                    |id: &&ChitchatId| *id.node_id == *self.id && id.generation_id > run.generation;
+                let seen = chitchat
                     .node_states()
                     .keys()
-                    .filter(|id| *id.node_id == *self.id);
-                same_name
+                    .filter(later)
                     .map(|id| id.generation_id)
-                    .max()
-                    .filter(|seen| *seen > run.generation)
+                    .max();
+                (
+                    seen,
+                    chitchat
+                        .live_nodes()
+                        .find(later)
+                        .map(|id| id.gossip_advertise_addr),
+                )
             })
-            .await
+            .await;
+        let Some(addr) = twin else { return seen };
+        self.wire.stats().reject(Reject::Name);
+        if run.twin != twin {
+            run.twin = twin;
+            tracing::error!(name = self.id, twin = %addr, "another instance has our name and is heard in our place");
+        }
+        None
     }
 }
 

@@ -1,28 +1,25 @@
 //! The handle of the cluster: everything that the rest of the program sees.
 
 use super::clock::WallClock;
-use super::core::{Command, Core, Queues};
+use super::core::{Command, Core, Ends, Queues};
 use super::datagram::ClusterTag;
-use super::gossip::{Gossip, Values};
+use super::gossip::{Gossip, GossipQueues, Values};
 use super::keyring::{KeyError, Keyring};
 use super::outbound::{FactSource, Outbound};
 use super::seeds::{SeedResolver, Seeds, advertised};
 use super::settings::Settings;
+use super::signal::ChangeSignal;
 use super::stats::{ClusterCollector, Stats};
-use super::transport::{Inbound, Wire};
+use super::transport::Wire;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::member::ClusterView;
-use crate::logic::merge::MemberTable;
-use crate::logic::push_schedule::PushSchedule;
 use crate::logic::secret::Secret;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,8 +65,7 @@ struct Inner {
     addr: SocketAddr,
     view: watch::Receiver<Arc<ClusterView>>,
     commands: mpsc::Sender<Command>,
-    changed: Arc<Notify>,
-    dirty: Arc<AtomicBool>,
+    changed: Arc<ChangeSignal>,
     keyring: Arc<Keyring>,
     stats: Arc<Stats>,
     #[cfg(test)]
@@ -114,7 +110,7 @@ impl Cluster {
             settings.bind,
             ClusterTag::new(&settings.id),
             Arc::clone(&keyring),
-            own.clock.clone(),
+            Arc::clone(&own.clock),
             Arc::clone(&stats),
         );
         let wire = Arc::new(wire.map_err(bind_error)?);
@@ -147,9 +143,7 @@ impl Cluster {
     /// A pool's own facts changed: they are read and pushed as soon as the gap allows. Cheap, from any thread: between
     /// two pushes only the first call wakes the task.
     pub fn changed(&self) {
-        if !self.inner.dirty.swap(true, Ordering::AcqRel) {
-            self.inner.changed.notify_one();
-        }
+        self.inner.changed.raise();
     }
 
     /// An operator drains an endpoint (`true`) on the whole tier, or gives it back.
@@ -242,6 +236,10 @@ struct Start {
 }
 
 impl Start {
+    fn first_view(&self, now: Instant) -> Arc<ClusterView> {
+        Arc::new(ClusterView::alone(Arc::from(self.own.name.as_str()), now))
+    }
+
     /// Joins the tasks by their queues and spawns them.
     fn tasks(
         self,
@@ -251,41 +249,34 @@ impl Start {
         cancel: &CancellationToken,
     ) -> Cluster {
         let now = tokio::time::Instant::now().into_std();
-        let id: Arc<str> = Arc::from(self.own.name.as_str());
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (gossip_messages, inbox) = mpsc::channel(GOSSIP_QUEUE);
         let (events, gossip_events) = mpsc::channel(EVENT_QUEUE);
-        let (values, values_reader) = watch::channel(Arc::new(Values::default()));
-        let (resolved, seeds_reader) = watch::channel(Arc::new(Vec::new()));
-        let (view, view_reader) =
-            watch::channel(Arc::new(ClusterView::alone(Arc::clone(&id), now)));
-        let changed = Arc::new(Notify::new());
-        let dirty = Arc::new(AtomicBool::new(false));
+        let (values, own_values) = watch::channel(Arc::new(Values::default()));
+        let (addrs, seed_addrs) = watch::channel(Arc::new(Vec::new()));
+        let (view, view_reader) = watch::channel(self.first_view(now));
+        let changed = Arc::new(ChangeSignal::default());
 
         let outbound = Outbound::new(
-            Arc::clone(&id),
+            Arc::from(self.own.name.as_str()),
             self.own.release,
             self.addr,
             facts,
-            Arc::clone(&dirty),
+            Arc::clone(&changed),
             now,
         );
-        let core = Core {
-            wire: Arc::clone(&self.wire),
-            inbound: Inbound::new(Arc::clone(&self.wire)),
-            table: MemberTable::new(Arc::clone(&id), now),
-            outbound,
-            schedule: PushSchedule::default(),
-            interval: self.settings.interval,
+        let ends = Ends {
             gossip_messages,
             values,
             view,
-            view_stale: false,
-            values_at: now,
-            housekeeping_at: now,
-            warned_at: None,
-            differing: BTreeSet::new(),
         };
+        let core = Core::new(
+            Arc::clone(&self.wire),
+            outbound,
+            self.settings.interval,
+            ends,
+            now,
+        );
         let queues = Queues {
             commands: command_queue,
             changed: Arc::clone(&changed),
@@ -297,16 +288,18 @@ impl Start {
             addr: self.addr,
             interval: self.settings.interval,
             wire: Arc::clone(&self.wire),
-            inbox: Arc::new(Mutex::new(inbox)),
-            seeds: seeds_reader,
-            values: values_reader,
-            events,
+            queues: GossipQueues {
+                inbox: Arc::new(Mutex::new(inbox)),
+                seeds: seed_addrs,
+                values: own_values,
+                events,
+            },
             cancel: cancel.clone(),
         };
         let seeds = Seeds {
-            seeds: self.settings.seeds,
+            configured: self.settings.seeds,
             resolver,
-            resolved,
+            addrs,
             view: view_reader.clone(),
             cancel: cancel.clone(),
         };
@@ -319,7 +312,6 @@ impl Start {
                 view: view_reader,
                 commands,
                 changed,
-                dirty,
                 keyring: self.keyring,
                 stats: self.stats,
                 #[cfg(test)]

@@ -19,6 +19,7 @@ mod outbound;
 mod parts;
 mod seeds;
 mod settings;
+mod signal;
 mod stats;
 mod transport;
 

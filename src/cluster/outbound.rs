@@ -2,17 +2,16 @@
 
 use super::codec;
 use super::gossip::Values;
+use super::signal::ChangeSignal;
 use super::stats::Stats;
-use crate::logic::drain::DrainTable;
 use crate::logic::peer::PoolFacts;
 use crate::logic::push_schedule::Push;
-use crate::logic::record::{MemberUpdate, Phase, PoolRecord};
+use crate::logic::record::{DrainFact, MemberUpdate, Phase, PoolRecord};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A gossiped value of more than 64 KB would block the member's later updates silently; 16 KB hold 1700 endpoints.
@@ -38,8 +37,7 @@ pub(super) struct Outbound {
     release: String,
     addr: SocketAddr,
     facts: FactSource,
-    /// Set by [`super::Cluster::changed`], cleared before the facts are read: a change in between asks again.
-    dirty: Arc<AtomicBool>,
+    changed: Arc<ChangeSignal>,
     epoch: Instant,
     generation: u64,
     phase: Phase,
@@ -58,7 +56,7 @@ impl Outbound {
         release: String,
         addr: SocketAddr,
         facts: FactSource,
-        dirty: Arc<AtomicBool>,
+        changed: Arc<ChangeSignal>,
         epoch: Instant,
     ) -> Self {
         Self {
@@ -66,7 +64,7 @@ impl Outbound {
             release,
             addr,
             facts,
-            dirty,
+            changed,
             epoch,
             generation: 0,
             phase: Phase::Serving,
@@ -129,7 +127,7 @@ impl Outbound {
     pub(super) fn messages(
         &mut self,
         push: Push,
-        drains: &DrainTable,
+        drains: &[DrainFact],
         now: Instant,
         stats: &Stats,
     ) -> Vec<Vec<u8>> {
@@ -145,7 +143,7 @@ impl Outbound {
             .filter(told)
             .map(|(pool, record)| (pool.clone(), record.clone()))
             .collect();
-        let drains = if all { drains.facts() } else { Vec::new() };
+        let drains = if all { drains.to_vec() } else { Vec::new() };
         let update = MemberUpdate {
             complete: all,
             pools,
@@ -178,8 +176,7 @@ impl Outbound {
 
     /// Stamps every record as true at this moment. Names of the pools that changed, and whether one was removed.
     fn refresh(&mut self, now: Instant) -> (BTreeSet<String>, bool) {
-        // Swapped and not stored: what was counted before `changed` was called must be visible to the read below.
-        self.dirty.swap(false, Ordering::AcqRel);
+        self.changed.lower();
         let reports = if self.phase == Phase::Gone {
             Vec::new()
         } else {
@@ -210,10 +207,10 @@ impl Outbound {
     }
 
     /// Everything for gossip: one value for the member, one per pool. Values stay the same while facts do.
-    pub(super) fn values(&mut self, drains: &DrainTable, stats: &Stats) -> Values {
+    pub(super) fn values(&mut self, drains: &[DrainFact], stats: &Stats) -> Values {
         self.values_stale = false;
         let member = MemberUpdate {
-            drains: drains.facts(),
+            drains: drains.to_vec(),
             ..self.update(self.touched_us)
         };
         let mut updates = vec![("member".to_owned(), member)];

@@ -69,8 +69,8 @@ pub struct Member {
     pub release: Arc<str>,
     /// When it last said something, on our clock.
     pub heard_at: Option<Instant>,
-    /// Its records by pool name.
-    pub pools: BTreeMap<Arc<str>, Arc<HeldRecord>>,
+    /// Its records by pool name; shared between views as long as the member says nothing new.
+    pub pools: Arc<BTreeMap<Arc<str>, Arc<HeldRecord>>>,
 }
 
 /// The whole tier, without this instance itself. Members are sorted by id.
@@ -244,14 +244,16 @@ mod tests {
             since: now,
             release: "".into(),
             heard_at: None,
-            pools: [(
-                "emqx".into(),
-                Arc::new(HeldRecord {
-                    record,
-                    taken_at: now,
-                }),
-            )]
-            .into(),
+            pools: Arc::new(
+                [(
+                    "emqx".into(),
+                    Arc::new(HeldRecord {
+                        record,
+                        taken_at: now,
+                    }),
+                )]
+                .into(),
+            ),
         }
     }
 

@@ -7,8 +7,9 @@
 
 use crate::logic::clock_offset::ClockOffset;
 use crate::logic::drain::DrainTable;
+use crate::logic::endpoint::EndpointId;
 use crate::logic::member::{ClusterView, HeldRecord, Member, MemberState};
-use crate::logic::record::{MemberUpdate, Phase, PoolRecord};
+use crate::logic::record::{DrainFact, MemberUpdate, Phase, PoolRecord};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,7 +68,7 @@ struct Entry {
     release: Arc<str>,
     heard_at: Option<Instant>,
     offset: ClockOffset,
-    pools: BTreeMap<Arc<str>, Arc<HeldRecord>>,
+    pools: Arc<BTreeMap<Arc<str>, Arc<HeldRecord>>>,
 }
 
 /// Everything that is known about the other members.
@@ -77,6 +78,8 @@ pub struct MemberTable {
     epoch: Instant,
     members: BTreeMap<Arc<str>, Entry>,
     drains: DrainTable,
+    /// The drains as the view shows them, made anew only when they change.
+    drain_facts: Arc<Vec<DrainFact>>,
     alone_since: Option<Instant>,
 }
 
@@ -88,6 +91,7 @@ impl MemberTable {
             epoch: now,
             members: BTreeMap::new(),
             drains: DrainTable::default(),
+            drain_facts: Arc::default(),
             alone_since: Some(now),
         }
     }
@@ -117,9 +121,11 @@ impl MemberTable {
                 changed = true;
             }
         }
+        let mut drains_changed = false;
         for fact in update.drains {
-            changed |= self.drains.merge(fact, wall_ms);
+            drains_changed |= self.drains.merge(fact, wall_ms);
         }
+        changed |= self.drains_changed(drains_changed);
         if let Some(entry) = self.members.get_mut(&id) {
             changed |= entry.hear(&update.release, update.phase, update.sent_us, now);
             changed |= entry.take(update.pools, update.complete, update.sent_us, now);
@@ -214,14 +220,36 @@ impl MemberTable {
             .min()
     }
 
-    /// The drains, which the owner of the table also writes to.
-    pub fn drains_mut(&mut self) -> &mut DrainTable {
-        &mut self.drains
+    /// An operator drains an endpoint on this member, or gives it back; `false` when there are too many drains.
+    pub fn set_drain(
+        &mut self,
+        pool: &str,
+        endpoint: EndpointId,
+        drained: bool,
+        wall_ms: u64,
+    ) -> bool {
+        let said = self
+            .drains
+            .set(pool, endpoint, drained, wall_ms, &self.own_id);
+        self.drains_changed(said)
     }
 
-    /// The drains.
-    pub fn drains(&self) -> &DrainTable {
-        &self.drains
+    /// Forgets drains that were taken back long ago. `true` when the view has changed.
+    pub fn expire_drains(&mut self, wall_ms: u64) -> bool {
+        let expired = self.drains.expire(wall_ms);
+        self.drains_changed(expired)
+    }
+
+    fn drains_changed(&mut self, changed: bool) -> bool {
+        if changed {
+            self.drain_facts = Arc::new(self.drains.facts());
+        }
+        changed
+    }
+
+    /// The drains, sorted by pool and endpoint.
+    pub fn drains(&self) -> &Arc<Vec<DrainFact>> {
+        &self.drain_facts
     }
 
     /// Where a push goes: everybody that counts.
@@ -244,7 +272,7 @@ impl MemberTable {
             own_id: Arc::clone(&self.own_id),
             own_generation,
             members,
-            drains: Arc::new(self.drains.facts()),
+            drains: Arc::clone(&self.drain_facts),
             alone_since: self.alone_since,
         }
     }
@@ -276,7 +304,7 @@ impl Entry {
             release: Arc::from(""),
             heard_at: None,
             offset: ClockOffset::new(epoch, now),
-            pools: BTreeMap::new(),
+            pools: Arc::default(),
         }
     }
 
@@ -293,7 +321,7 @@ impl Entry {
     fn lose(&mut self, now: Instant) {
         self.standing = Standing::Lost;
         self.since = now;
-        self.pools.clear();
+        self.pools = Arc::default();
     }
 
     fn hear(&mut self, release: &str, phase: Phase, sent_us: u64, now: Instant) -> bool {
@@ -323,28 +351,32 @@ impl Entry {
         sent_us: u64,
         now: Instant,
     ) -> bool {
-        let mut changed = false;
-        if complete {
-            let named: HashSet<&str> = pools.iter().map(|(pool, _)| pool.as_str()).collect();
-            let before = self.pools.len();
-            // A record younger than this list belongs to a pool that was made after it.
+        let named: HashSet<&str> = pools.iter().map(|(pool, _)| pool.as_str()).collect();
+        // A record younger than a complete list belongs to a pool that was made after it.
+        let stays = |pool: &str, held: &HeldRecord| {
+            !complete || named.contains(pool) || held.record.version > sent_us
+        };
+        let newer = |(pool, record): &(String, PoolRecord)| {
             self.pools
-                .retain(|pool, held| named.contains(&**pool) || held.record.version > sent_us);
-            changed |= self.pools.len() != before;
-        }
-        for (pool, record) in pools {
-            let newer = self
-                .pools
                 .get(pool.as_str())
-                .is_none_or(|held| held.record.version < record.version);
-            if newer {
+                .is_none_or(|held| held.record.version < record.version)
+        };
+        if self.pools.iter().all(|(pool, held)| stays(pool, held)) && !pools.iter().any(newer) {
+            return false;
+        }
+        // Copied once per message where a view still holds the old one.
+        let held = Arc::make_mut(&mut self.pools);
+        held.retain(|pool, held| stays(pool, held));
+        for (pool, record) in pools {
+            if held
+                .get(pool.as_str())
+                .is_none_or(|held| held.record.version < record.version)
+            {
                 let taken_at = self.offset.date(record.version, now);
-                self.pools
-                    .insert(Arc::from(pool), Arc::new(HeldRecord { record, taken_at }));
-                changed = true;
+                held.insert(Arc::from(pool), Arc::new(HeldRecord { record, taken_at }));
             }
         }
-        changed
+        true
     }
 
     fn view(&self, id: Arc<str>) -> Member {
@@ -358,9 +390,9 @@ impl Entry {
             release: Arc::clone(&self.release),
             heard_at: self.heard_at,
             pools: if state.counts() {
-                self.pools.clone()
+                Arc::clone(&self.pools)
             } else {
-                BTreeMap::new()
+                Arc::default()
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Which sealed datagrams were seen before, in bounded memory.
 //!
-//! A sender's nonce is a random session and a counter, as in IPsec (RFC 4303 §3.4.3): per session the highest counter
+//! A sender's nonce is a random session and a counter, as in ESP (RFC 4303 §3.4.3): per session the highest counter
 //! and a bitmap behind it say exactly what was seen, for 160 bytes per sender. Rejected: a set of random nonces, which
 //! grows with the traffic and must forget or refuse when it is full. Only authenticated datagrams come here. What a
 //! forgotten session could replay is older than the time window by then, and refused for its timestamp.

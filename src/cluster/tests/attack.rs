@@ -27,7 +27,7 @@ fn stranger(cluster: &str, keys: &[Secret]) -> Wire {
 }
 
 /// Waits for a counter, which has no watch, in steps of the gossip interval and with a bound.
-async fn counted(instance: &Instance, reason: Reject, least: u64) {
+pub(super) async fn counted(instance: &Instance, reason: Reject, least: u64) {
     eventually(reason.label(), || {
         instance.cluster.stats().rejected(reason) >= least
     })

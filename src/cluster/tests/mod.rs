@@ -3,8 +3,9 @@
 mod attack;
 mod tier;
 
+use super::Reject;
 use crate::logic::endpoint::EndpointId;
-use crate::logic::member::MemberState;
+use crate::logic::member::{ClusterView, MemberState};
 use std::time::Duration;
 use tier::{Instance, Tier, endpoint};
 
@@ -57,7 +58,7 @@ async fn an_instance_without_peers_serves_alone_and_says_so() {
     b.until_state("a", MemberState::Alive).await;
     a.until("company", |view| !view.is_alone()).await;
     b.kill().await;
-    a.until("being alone again", |view| view.is_alone()).await;
+    a.until("being alone again", ClusterView::is_alone).await;
 }
 
 #[tokio::test]
@@ -145,7 +146,7 @@ async fn a_partition_halves_the_tier_and_heals_without_a_restart() {
     }
     believes(&a, &[("b", 2)]).await;
     believes(&b, &[("a", 1)]).await;
-    c.until("being alone", |view| view.is_alone()).await;
+    c.until("being alone", ClusterView::is_alone).await;
     c.hold(8);
     for instance in [&a, &b, &c] {
         instance.heal();
@@ -224,14 +225,9 @@ async fn keys_are_rotated_without_a_member_leaving() {
 async fn hundreds_of_endpoints_arrive_in_parts_by_push_and_by_gossip() {
     let tier = Tier::new();
     let [a, b, c] = tier.start_three().await;
-    let counts: Vec<_> = (0..1000)
-        .map(|index| {
-            (
-                EndpointId(([10, 1, index as u8, (index >> 8) as u8], 1883).into()),
-                index,
-            )
-        })
-        .collect();
+    let many = (0..=255u8)
+        .flat_map(|high| (0..4u8).map(move |low| EndpointId(([10, 1, high, low], 1883).into())));
+    let counts: Vec<_> = many.zip(1000..).collect();
     let expected: u32 = counts.iter().map(|(_, count)| count).sum();
     a.facts.lock().unwrap().counts = counts;
     a.cluster.changed();
@@ -252,7 +248,7 @@ async fn health_evacuation_and_differing_configuration_are_seen() {
         facts.evacuating = vec![endpoint(2)];
     }
     c.cluster.changed();
-    let verdict = |view: &crate::logic::member::ClusterView| {
+    let verdict = |view: &ClusterView| {
         view.verdicts("emqx")
             .first()
             .map(|verdict| (verdict.down, verdict.seen))
@@ -292,4 +288,27 @@ async fn tasks_end_with_the_token() {
     let ended = tokio::time::timeout(Duration::from_secs(5), a.ended()).await;
     assert!(ended.is_ok());
     assert!(a.cluster.set_drain("emqx", endpoint(1), true).is_err());
+}
+
+#[tokio::test]
+async fn a_restart_with_a_clock_that_was_set_back_is_heard() {
+    let tier = Tier::new();
+    let [a, _b, c] = tier.start_three().await;
+    let first = a.member("c").generation;
+    c.kill().await;
+    let c = tier.start_behind("c", Duration::from_secs(10)).await;
+    c.hold(3);
+    believes(&a, &[("b", 0), ("c", 3)]).await;
+    assert!(a.member("c").generation > first);
+    assert_eq!(c.cluster.stats().restarts(), 1);
+}
+
+#[tokio::test]
+async fn an_instance_whose_clock_is_wrong_stays_alone_and_everybody_counts_why() {
+    let tier = Tier::new();
+    let [a, _b, _c] = tier.start_three().await;
+    let d = tier.start_behind("d", Duration::from_secs(40)).await;
+    attack::counted(&a, Reject::Stale, 1).await;
+    assert!(d.view().is_alone());
+    assert_eq!(a.view().members.len(), 2);
 }

@@ -1,7 +1,8 @@
 //! A tier of instances in this process.
 
 use crate::cluster::{
-    Cluster, OwnInfo, PoolReport, Seed, SeedResolver, Settings, generate_key, system_clock,
+    Cluster, OwnInfo, PoolReport, Seed, SeedResolver, Settings, WallClock, generate_key,
+    system_clock,
 };
 use crate::logic::endpoint::EndpointId;
 use crate::logic::member::{ClusterView, Member, MemberState};
@@ -42,6 +43,17 @@ impl Tier {
     }
 
     pub(super) async fn start(&self, name: &str) -> Instance {
+        self.start_with_clock(name, system_clock()).await
+    }
+
+    /// An instance whose wall clock is behind.
+    pub(super) async fn start_behind(&self, name: &str, behind: Duration) -> Instance {
+        let right = system_clock();
+        self.start_with_clock(name, Arc::new(move || right().saturating_sub(behind)))
+            .await
+    }
+
+    async fn start_with_clock(&self, name: &str, clock: WallClock) -> Instance {
         let settings = Settings {
             id: CLUSTER_ID.into(),
             bind: ([127, 0, 0, 1], 0).into(),
@@ -75,7 +87,7 @@ impl Tier {
         let own = OwnInfo {
             name: name.into(),
             release: "test".into(),
-            clock: system_clock(),
+            clock,
         };
         let (tracker, cancel) = (TaskTracker::new(), CancellationToken::new());
         let cluster = Cluster::spawn(
