@@ -209,9 +209,8 @@ impl Pool {
             matches!(view.state, EndpointState::Down | EndpointState::Ejected) && !view.second_hand
         });
         // What an operator drained is told as such already.
-        let evacuating = among(|view| {
-            view.state == EndpointState::Draining && !view.drain && !view.second_hand
-        });
+        let evacuating =
+            among(|view| view.state == EndpointState::Draining && !view.drain && !view.second_hand);
         let picker = self.picker();
         PoolFacts {
             counts: picker.counts(),

@@ -56,13 +56,17 @@ pub enum CertificateError {
     },
 }
 
-/// The TLS identity of one listener. Handshakes take the current one; [`Store::reload`] swaps it.
+/// The TLS identity of one listener. Handshakes take the current one; [`Store::commit`] swaps it.
 #[derive(Debug)]
 pub struct Store {
     name: String,
     settings: ServerSettings,
     current: ArcSwap<Identity>,
 }
+
+/// Files that were read and are good.
+#[derive(Debug)]
+pub struct Prepared(Identity);
 
 #[derive(Debug)]
 struct Identity {
@@ -82,11 +86,14 @@ impl Store {
         })
     }
 
-    /// Reads the files again. On an error the current identity stays.
-    pub fn reload(&self) -> Result<(), CertificateError> {
-        self.current
-            .store(Arc::new(Identity::read(&self.settings)?));
-        Ok(())
+    /// Reads the files again; nothing changes before [`Store::commit`].
+    pub fn prepare(&self) -> Result<Prepared, CertificateError> {
+        Identity::read(&self.settings).map(Prepared)
+    }
+
+    /// Takes what was prepared: the next handshake uses it.
+    pub fn commit(&self, prepared: Prepared) {
+        self.current.store(Arc::new(prepared.0));
     }
 
     /// What the next handshake uses.
@@ -260,7 +267,7 @@ mod tests {
         write_pair(&dir);
         let store = Store::load("mqtts", &settings(&dir)).unwrap();
         assert!(store.current.load().not_after > 1_700_000_000);
-        store.reload().unwrap();
+        store.commit(store.prepare().unwrap());
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -272,7 +279,7 @@ mod tests {
         let before = store.server_config();
         std::fs::write(dir.join("server.crt"), "no certificate").unwrap();
         assert!(matches!(
-            store.reload(),
+            store.prepare(),
             Err(CertificateError::Empty { .. })
         ));
         assert!(Arc::ptr_eq(&before, &store.server_config()));

@@ -361,9 +361,18 @@ fn an_evacuation_that_a_peer_sees_is_drain_here_and_ends_with_its_word() {
 #[test]
 fn a_verdict_of_other_probers_counts_at_once_and_is_not_told_on() {
     let mut scene = Scene::up(2);
-    scene.apply(PoolEvent::ProbedByPeers(id(1), ProbeResult::Down("2 of 3".into())));
+    scene.apply(PoolEvent::ProbedByPeers(
+        id(1),
+        ProbeResult::Down("2 of 3".into()),
+    ));
     assert_eq!(scene.states(), ["down", "up"]);
     assert!(view_of(&scene.state, id(1)).second_hand);
-    scene.apply(PoolEvent::Probed(id(1), ProbeResult::Down("refused".into())));
-    assert!(!view_of(&scene.state, id(1)).second_hand, "our own probe says the same");
+    scene.apply(PoolEvent::Probed(
+        id(1),
+        ProbeResult::Down("refused".into()),
+    ));
+    assert!(
+        !view_of(&scene.state, id(1)).second_hand,
+        "our own probe says the same"
+    );
 }
