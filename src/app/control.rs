@@ -35,7 +35,13 @@ pub(super) struct Control {
     pub(super) stores: Vec<Arc<tls::Store>>,
 }
 
-type Started = Result<Vec<WiredPool>, StartError>;
+/// What the rest of the instance needs of it.
+pub(super) struct Built {
+    pub(super) pools: Vec<WiredPool>,
+    pub(super) cluster: Option<Cluster>,
+}
+
+type Started = Result<Built, StartError>;
 
 /// What runs on the control thread once everything has started.
 struct Running {
@@ -48,15 +54,15 @@ struct Running {
 
 impl Control {
     /// Starts the thread and waits until the pools exist.
-    pub(super) fn start(self) -> Result<(JoinHandle<()>, Vec<WiredPool>), StartError> {
+    pub(super) fn start(self) -> Result<(JoinHandle<()>, Built), StartError> {
         let (report, started) = sync_channel::<Started>(1);
         let thread = std::thread::Builder::new()
             .name("tidegate-control".into())
             .spawn(move || self.run(&report))
             .map_err(StartError::Thread)?;
         let lost = |_gone| StartError::Thread(io::ErrorKind::BrokenPipe.into());
-        let pools = started.recv().map_err(lost)??;
-        Ok((thread, pools))
+        let built = started.recv().map_err(lost)??;
+        Ok((thread, built))
     }
 
     fn run(self, report: &SyncSender<Started>) {
@@ -81,7 +87,13 @@ impl Control {
                     report.send(Err(error)).ok();
                 }
                 Ok(running) => {
-                    report.send(Ok(running.pools.clone())).ok();
+                    let cluster = running.cluster.clone();
+                    report
+                        .send(Ok(Built {
+                            pools: running.pools.clone(),
+                            cluster,
+                        }))
+                        .ok();
                     self.live(running).await;
                 }
             }

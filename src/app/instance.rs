@@ -7,11 +7,12 @@
 //! | `tidegate-admin` | its own | the admin API |
 //! | `tidegate-log` | none | writes log lines |
 
-use super::control::Control;
+use super::control::{Built, Control};
 use super::lifecycle::{Lifecycle, Phase};
 use super::pools::WiredPool;
 use super::source::{self, VERSION};
 use crate::admin;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::listener::{self, Gate, Plan, Worker};
 use crate::metrics::Registry as Metrics;
@@ -77,6 +78,7 @@ pub struct Instance {
     admin: SocketAddr,
     phase: watch::Receiver<Phase>,
     pools: Vec<WiredPool>,
+    cluster: Option<Cluster>,
     drain: CancellationToken,
     stop: CancellationToken,
     control: JoinHandle<()>,
@@ -121,7 +123,7 @@ impl Instance {
             listeners: addrs.clone(),
             stores: stores.iter().flatten().cloned().collect(),
         };
-        let (control, pools) = control.start()?;
+        let (control, Built { pools, cluster }) = control.start()?;
         let staff = Staff {
             config,
             metrics: &metrics,
@@ -147,6 +149,7 @@ impl Instance {
             admin,
             phase: phases,
             pools,
+            cluster,
             drain,
             stop,
             control,
@@ -176,6 +179,15 @@ impl Instance {
             .flat_map(|wired| wired.pool.report())
             .filter(source::is_eligible)
             .count()
+    }
+
+    /// Live members of the tier, this one included.
+    pub fn members(&self) -> usize {
+        let others = self
+            .cluster
+            .as_ref()
+            .map_or(0, |cluster| cluster.view().borrow().counting().count());
+        others + 1
     }
 
     /// Starts the drain, as SIGTERM does.

@@ -49,9 +49,7 @@ impl InstanceSource {
             None => "off".to_owned(),
             Some(view) => match view.alone_since {
                 Some(since) => {
-                    let alone = tokio::time::Instant::now()
-                        .into_std()
-                        .saturating_duration_since(since);
+                    let alone = Instant::now().into_std().saturating_duration_since(since);
                     format!("alone for {} s: no other member answers", alone.as_secs())
                 }
                 None => format!("joined: {} members", view.counting().count() + 1),
@@ -120,7 +118,7 @@ impl Source for InstanceSource {
                 .sum(),
             is_self: true,
         };
-        let now = tokio::time::Instant::now().into_std();
+        let now = Instant::now().into_std();
         let others = view
             .iter()
             .flat_map(|view| &view.members)
