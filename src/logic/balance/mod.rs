@@ -21,6 +21,9 @@ mod round_robin;
 mod row;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
+mod shadow;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 #[expect(clippy::similar_names, reason = "what a picker picked")]
 mod simulation;
 mod table;
@@ -71,7 +74,9 @@ pub struct PickerSettings {
     pub policy: Policy,
     /// What is tried before the policy.
     pub affinity: Affinity,
-    /// Connections per endpoint over the whole tier, unless the endpoint has its own limit.
+    /// Connections per endpoint over the whole tier, unless the endpoint has its own limit. It is held by own counts
+    /// and the peers' records, so it may be overshot by what the peers dispatch to the endpoint before their record
+    /// arrives: their rate times the push gap (10 to 100 ms) and the delay of the network.
     pub max_connections: Option<u32>,
     /// Own connections per endpoint that wait for their CONNACK, at least 1.
     pub pending_max: u32,
