@@ -1,1 +1,1 @@
-
+//! Replaced by the full tests of the codec.
