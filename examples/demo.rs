@@ -3,6 +3,12 @@
 //! `cargo run --release --example demo` stays up until Ctrl-C; `-- --once` ends after the table, with exit code 1 when the
 //! brokers are not level or a message was lost.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the demo talks to a person"
+)]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -204,7 +204,7 @@ impl Control {
         while hangup.recv().await.is_some() {
             reload.run();
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

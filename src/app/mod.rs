@@ -23,9 +23,9 @@ use anyhow::Context as _;
 use std::path::PathBuf;
 
 /// Runs one instance until it has drained after SIGTERM or SIGINT.
-pub fn run(config: Config, path: PathBuf) -> anyhow::Result<()> {
+pub fn run(config: &Config, path: PathBuf) -> anyhow::Result<()> {
     let _writer = logging::start(&config.log);
-    let instance = Instance::start(&config, Signals::Obey { path }).context("cannot start")?;
+    let instance = Instance::start(config, Signals::Obey { path }).context("cannot start")?;
     anyhow::ensure!(instance.wait(), "a worker thread panicked");
     Ok(())
 }

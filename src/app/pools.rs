@@ -101,7 +101,7 @@ fn start_one(
         shared: probers.as_ref().map(watch::Sender::subscribe),
         seed,
     };
-    let probes = fleet.spawn(tracker, cancel);
+    let fleet_stats = fleet.spawn(tracker, cancel);
     let source = match &settings.source {
         Source::Fixed(_) => "fixed".to_owned(),
         Source::Dns(source) => source.to_string(),
@@ -109,7 +109,7 @@ fn start_one(
     WiredPool {
         pool,
         discovery,
-        probes,
+        probes: fleet_stats,
         probers,
         source,
     }

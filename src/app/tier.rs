@@ -14,6 +14,7 @@ use crate::logic::endpoint::EndpointId;
 use crate::logic::event::{PeerVerdict, PoolEvent, ProbeResult};
 use crate::logic::member::ClusterView;
 use crate::logic::probers::ProberSet;
+use crate::logic::snapshot::EndpointView;
 use crate::pool::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -193,7 +194,7 @@ impl Listener {
             .borrow()
             .endpoints
             .iter()
-            .map(|view| view.id())
+            .map(EndpointView::id)
         {
             if set.probes(endpoint) {
                 self.relayed.remove(&endpoint);

@@ -146,7 +146,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => {
             let path = args.path();
             let loaded = load(&path)?;
-            Ok(app::run(loaded.config, path)?)
+            Ok(app::run(&loaded.config, path)?)
         }
         Command::Check(args) => check(&args.path()),
         Command::Keygen { file } => Ok(keygen(file.as_deref())?),

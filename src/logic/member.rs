@@ -145,21 +145,10 @@ impl ClusterView {
     /// What the peers together see of a pool, sorted by endpoint. A peer has a verdict on every endpoint it counts.
     pub fn verdicts(&self, pool: &str) -> Vec<PeerVerdict> {
         let mut tally: BTreeMap<EndpointId, PeerVerdict> = BTreeMap::new();
-        fn entry(
-            tally: &mut BTreeMap<EndpointId, PeerVerdict>,
-            endpoint: EndpointId,
-        ) -> &mut PeerVerdict {
-            tally.entry(endpoint).or_insert(PeerVerdict {
-                endpoint,
-                down: 0,
-                evacuating: 0,
-                seen: 0,
-            })
-        }
         for (_, held) in self.records(pool) {
             let facts = &held.record.facts;
             for (endpoint, _) in &facts.counts {
-                let verdict = entry(&mut tally, *endpoint);
+                let verdict = verdict_on(&mut tally, *endpoint);
                 verdict.seen = verdict.seen.saturating_add(1);
             }
             for endpoint in &facts.down {
@@ -168,12 +157,12 @@ impl ClusterView {
                     .counts
                     .binary_search_by_key(endpoint, counted)
                     .is_err();
-                let verdict = entry(&mut tally, *endpoint);
+                let verdict = verdict_on(&mut tally, *endpoint);
                 verdict.down = verdict.down.saturating_add(1);
                 verdict.seen = verdict.seen.saturating_add(u16::from(uncounted));
             }
             for endpoint in &facts.evacuating {
-                let verdict = entry(&mut tally, *endpoint);
+                let verdict = verdict_on(&mut tally, *endpoint);
                 verdict.evacuating = verdict.evacuating.saturating_add(1);
             }
         }
@@ -222,6 +211,18 @@ impl ClusterView {
             .filter(move |(_, held)| held.record.fingerprint != fingerprint)
             .map(|(member, _)| member)
     }
+}
+
+fn verdict_on(
+    tally: &mut BTreeMap<EndpointId, PeerVerdict>,
+    endpoint: EndpointId,
+) -> &mut PeerVerdict {
+    tally.entry(endpoint).or_insert(PeerVerdict {
+        endpoint,
+        down: 0,
+        evacuating: 0,
+        seen: 0,
+    })
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// `listener` and `pool` are more TOML for every listener and for the pool.
-    pub(crate) async fn start(endpoints: &[SocketAddr], listener: &str, pool: &str) -> Self {
-        Self::start_with(endpoints, listener, pool, "").await
+    pub(crate) fn start(endpoints: &[SocketAddr], listener: &str, pool: &str) -> Self {
+        Self::start_with(endpoints, listener, pool, "")
     }
 
     /// `more` goes to the end of the file.
-    pub(crate) async fn start_with(
+    pub(crate) fn start_with(
         endpoints: &[SocketAddr],
         listener: &str,
         pool: &str,

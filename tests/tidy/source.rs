@@ -314,9 +314,9 @@ mod tests {
     #[test]
     fn files_of_tests_are_found_with_and_without_a_path() {
         let text = "mod a;\n#[cfg(test)]\n#[expect(x, reason = \"y\")]\nmod shadow;\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;\n";
-        let found = super::SourceFile::new("src/logic/b.rs", text).test_files();
+        let found = SourceFile::new("src/logic/b.rs", text).test_files();
         assert_eq!(found, ["src/logic/b/shadow", "src/logic/b_tests"]);
-        let found = super::SourceFile::new("src/logic/mod.rs", text).test_files();
+        let found = SourceFile::new("src/logic/mod.rs", text).test_files();
         assert_eq!(found, ["src/logic/shadow", "src/logic/b_tests"]);
     }
 
