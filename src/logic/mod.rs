@@ -13,5 +13,6 @@ pub mod mqtt;
 pub mod outlier;
 pub mod peer;
 pub mod proxy_protocol;
+pub mod reader;
 pub mod secret;
 pub mod snapshot;
