@@ -4,10 +4,10 @@
 //! |---|---|
 //! | fixed header | 0x10, remaining length |
 //! | name, level | `MQTT` 4 or 5, `MQIsdp` 3 |
-//! | flags | user name, password, will retain, will QoS (2 bits), will, clean start, 0 |
+//! | flags | user name, password, will retain, will `QoS` (2 bits), will, clean start, 0 |
 //! | keep alive | seconds |
 //! | properties | 5.0 alone |
-//! | payload | client id [will properties, will topic, will payload] [user name] [password] |
+//! | payload | client id; by their flags: will properties, topic and payload; user name; password |
 //!
 //! While bytes are missing, only the fixed header, the name, the level and the flags are looked at: enough to refuse
 //! a stranger at once, and a trickle of single bytes costs no more than a constant each.
@@ -29,7 +29,7 @@ pub(super) const FLAG_WILL: u8 = 0x04;
 pub(super) const FLAG_WILL_RETAIN: u8 = 0x20;
 pub(super) const FLAG_PASSWORD: u8 = 0x40;
 pub(super) const FLAG_USERNAME: u8 = 0x80;
-/// The will QoS is bits 4 and 3.
+/// The will `QoS` is bits 4 and 3.
 pub(super) const WILL_QOS_SHIFT: u8 = 3;
 
 /// A client's CONNECT; everything borrows from its bytes.
@@ -149,11 +149,11 @@ pub fn decode_connect(
         .get(usize::from(header.header_length)..)
         .unwrap_or_default();
     if missing > 0 {
-        check_start(&header, body)?;
+        check_start(header, body)?;
         return Ok(Decoded::Incomplete { need: missing });
     }
     Ok(Decoded::Complete {
-        value: decode_body(&header, body)?,
+        value: decode_body(header, body)?,
         consumed: length,
     })
 }
@@ -167,7 +167,7 @@ const fn early(violation: Violation) -> ConnectError {
 }
 
 /// Checks the first bytes of an unfinished body: what is there is right so far.
-fn check_start(header: &FixedHeader, body: &[u8]) -> Result<(), ConnectError> {
+fn check_start(header: FixedHeader, body: &[u8]) -> Result<(), ConnectError> {
     let mut reader = Reader::new(body);
     match read_version(&mut reader)? {
         Some(version) => {
@@ -212,7 +212,7 @@ fn read_version(reader: &mut Reader<'_>) -> Result<Option<Version>, ConnectError
 }
 
 /// [MQTT-1.5.5-1] holds for 5.0; 3.1.1 §2.2.3 does not ask for the shortest form.
-const fn check_length(version: Version, header: &FixedHeader) -> Result<(), Violation> {
+const fn check_length(version: Version, header: FixedHeader) -> Result<(), Violation> {
     match version {
         Version::V5 if !header.is_minimal() => Err(Violation::NotMinimal),
         _ => Ok(()),
@@ -247,7 +247,7 @@ const fn check_flags(version: Version, flags: u8) -> Result<(), Violation> {
 }
 
 /// Decodes everything after the fixed header; all of it is there.
-fn decode_body<'a>(header: &FixedHeader, body: &'a [u8]) -> Result<Connect<'a>, ConnectError> {
+fn decode_body(header: FixedHeader, body: &[u8]) -> Result<Connect<'_>, ConnectError> {
     let mut reader = Reader::new(body);
     let version = read_version(&mut reader)?
         .ok_or_else(|| early(Violation::Truncated(Field::ConnectHeader)))?;
@@ -279,13 +279,15 @@ fn decode_after_version(
         // ends before them is valid.
         flags & flag != 0 && !(version == Version::V31 && reader.is_empty())
     };
-    let username = match has(FLAG_USERNAME, &reader) {
-        true => Some(field::string(&mut reader, Field::Username)?),
-        false => None,
+    let username = if has(FLAG_USERNAME, &reader) {
+        Some(field::string(&mut reader, Field::Username)?)
+    } else {
+        None
     };
-    let password = match has(FLAG_PASSWORD, &reader) {
-        true => Some(field::binary(&mut reader, Field::Password)?),
-        false => None,
+    let password = if has(FLAG_PASSWORD, &reader) {
+        Some(field::binary(&mut reader, Field::Password)?)
+    } else {
+        None
     };
     if !reader.is_empty() {
         return Err(Violation::TrailingBytes);

@@ -20,9 +20,10 @@
 pub mod connect;
 pub mod connect_encode;
 pub mod connect_error;
-pub mod field;
+mod field;
 pub mod fixed_header;
 pub mod property;
+pub mod property_id;
 pub mod reply;
 pub mod violation;
 

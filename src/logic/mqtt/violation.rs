@@ -62,10 +62,10 @@ pub enum Violation {
     /// Bit 0 of the connect flags: [MQTT-3.1.2-3], 3.1.1 the same. MQTT 3.1 calls the bit unused.
     #[error("reserved connect flag is set [MQTT-3.1.2-3]")]
     ReservedConnectFlag,
-    /// Will QoS 3: [MQTT-3.1.2-12], 3.1.1 [MQTT-3.1.2-14].
+    /// Will `QoS` 3: [MQTT-3.1.2-12], 3.1.1 [MQTT-3.1.2-14].
     #[error("will QoS is 3 [MQTT-3.1.2-12]")]
     WillQos,
-    /// Will QoS without a will: [MQTT-3.1.2-11], 3.1.1 [MQTT-3.1.2-13]. MQTT 3.1 disregards it.
+    /// Will `QoS` without a will: [MQTT-3.1.2-11], 3.1.1 [MQTT-3.1.2-13]. MQTT 3.1 disregards it.
     #[error("will QoS without a will [MQTT-3.1.2-11]")]
     WillQosWithoutWill,
     /// Will retain without a will: [MQTT-3.1.2-13], 3.1.1 [MQTT-3.1.2-15]. MQTT 3.1 disregards it.
@@ -96,7 +96,7 @@ pub enum Violation {
     #[error("property 0x{0:02x} is there twice (MQTT 5.0 §3.1.2.11)")]
     PropertyDuplicate(u8),
     /// A value that the property's own section forbids: Receive Maximum 0 (§3.1.2.11.3), Maximum Packet Size 0
-    /// (§3.1.2.11.4), a flag that is neither 0 nor 1, Maximum QoS 2 (§3.2.2.3.4).
+    /// (§3.1.2.11.4), a flag that is neither 0 nor 1, Maximum `QoS` 2 (§3.2.2.3.4).
     #[error("property 0x{0:02x} has a forbidden value (MQTT 5.0 §3.1.2.11)")]
     PropertyValue(u8),
     /// Authentication Data without an Authentication Method: §3.1.2.11.10, §3.2.2.3.18.
