@@ -4,7 +4,7 @@ use super::connect::{
     Connect, FLAG_CLEAN_START, FLAG_PASSWORD, FLAG_USERNAME, FLAG_WILL, FLAG_WILL_RETAIN,
     WILL_QOS_SHIFT, Will,
 };
-use super::fixed_header::write_variable_byte_integer;
+use super::fixed_header::write_packet;
 use super::property::write_prefixed;
 use super::{Properties, Version};
 
@@ -46,16 +46,7 @@ pub fn encode_connect(connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), En
     if let Some(password) = connect.password {
         write_prefixed(password, &mut body)?;
     }
-    let start = out.len();
-    out.push(0x10);
-    let fits =
-        u32::try_from(body.len()).is_ok_and(|length| write_variable_byte_integer(length, out));
-    if !fits {
-        out.truncate(start);
-        return Err(EncodeError::PacketTooLong(body.len()));
-    }
-    out.extend(body);
-    Ok(())
+    write_packet(0x10, &body, out)
 }
 
 fn flags(connect: &Connect<'_>) -> u8 {

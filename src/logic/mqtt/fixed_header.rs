@@ -5,6 +5,7 @@
 //! | 1 | packet type | flags |
 //! | 2-5 | remaining length: 7 bits a byte, least significant first, bit 7 = more follow | |
 
+use super::connect_encode::EncodeError;
 use super::violation::Violation;
 use crate::logic::reader::{Decoded, Reader};
 
@@ -123,6 +124,20 @@ pub(super) fn write_variable_byte_integer(value: u32, out: &mut Vec<u8>) -> bool
         }
         out.push(low | 0x80);
     }
+}
+
+/// Appends a packet: first byte, length, body. Nothing is appended when the body is too long.
+pub(super) fn write_packet(first: u8, body: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.push(first);
+    let fits =
+        u32::try_from(body.len()).is_ok_and(|length| write_variable_byte_integer(length, out));
+    if !fits {
+        out.truncate(start);
+        return Err(EncodeError::PacketTooLong(body.len()));
+    }
+    out.extend(body);
+    Ok(())
 }
 
 #[cfg(test)]

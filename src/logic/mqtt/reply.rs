@@ -5,7 +5,8 @@
 //! the connection over it would turn a refused client into one that tries every broker.
 
 use super::Version;
-use super::fixed_header::FixedHeader;
+use super::connect_encode::EncodeError;
+use super::fixed_header::{FixedHeader, write_packet};
 use super::property::{Place, Properties};
 use super::violation::{Field, Violation};
 use crate::logic::reader::{Decoded, Reader};
@@ -53,6 +54,22 @@ impl Connack<'_> {
             Version::V31 | Version::V311 => self.code == 3,
             Version::V5 => matches!(self.code, 0x88 | 0x89 | 0x97 | 0x9c | 0x9d),
         }
+    }
+}
+
+/// Encoding, for brokers that tests play.
+impl Connack<'_> {
+    /// Appends the packet, in the format of its version.
+    ///
+    /// # Errors
+    /// The properties have no room; `out` is unchanged then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let mut body = vec![u8::from(self.session_present), self.code];
+        match self.version {
+            Version::V31 | Version::V311 => {}
+            Version::V5 => self.properties.write(&mut body)?,
+        }
+        write_packet(CONNACK << 4, &body, out)
     }
 }
 
