@@ -379,3 +379,25 @@ async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
     let ((), total) = tokio::join!(send, receive);
     assert_eq!(total, data.len());
 }
+
+#[tokio::test]
+async fn the_instances_limit_is_shared_by_all_listeners_and_workers_and_makes_clients_wait() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start_with(&[broker.addr()], "", "", "[limits]\nmax_connections = 1");
+    let connect = |id: &str| Connect::new(Version::V5, id);
+    let first = Client::connect(&rig.tls(), &connect("1")).await.unwrap();
+    let waiting = tokio::spawn({
+        let (door, connect) = (rig.plain(), connect("2"));
+        async move { Client::connect(&door, &connect).await.is_ok() }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(
+        !waiting.is_finished(),
+        "there is no room for a second client"
+    );
+    first.disconnect().await.unwrap();
+    assert!(
+        waiting.await.unwrap(),
+        "the first one's place is the second one's"
+    );
+}

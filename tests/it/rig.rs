@@ -141,19 +141,7 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     /// GET of the admin API: status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = tokio::net::TcpStream::connect(self.instance().admin())
-            .await
-            .unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: rig\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let status = answer[9..12].parse().unwrap();
-        let body = answer
-            .split_once("\r\n\r\n")
-            .map(|(_, body)| body.to_owned())
-            .unwrap_or_default();
-        (status, body)
+        get(self.instance().admin(), path).await
     }
 
     /// Connections per endpoint as `/api/v1/pools` counts them, in the order of the addresses.
@@ -171,16 +159,7 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     /// The value of one sample of `/metrics`, 0 when it is not there.
     pub(crate) async fn metric(&self, sample: &str) -> f64 {
-        let (_, body) = self.get("/metrics").await;
-        body.lines()
-            .find_map(|line| {
-                line.strip_prefix(sample)?
-                    .strip_prefix(' ')?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
-            .unwrap_or(0.0)
+        metric(self.instance().admin(), sample).await
     }
 
     /// Waits until a connection of `listener` has ended with `reason`.
@@ -208,4 +187,33 @@ impl Drop for Rig {
             );
         }
     }
+}
+
+/// GET of an admin API: status and body.
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: rig\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer[9..12].parse().unwrap();
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or_default();
+    (status, body)
+}
+
+/// The value of one sample of the `/metrics` at `admin`, 0 when it is not there.
+pub(crate) async fn metric(admin: SocketAddr, sample: &str) -> f64 {
+    let (_, body) = get(admin, "/metrics").await;
+    body.lines()
+        .find_map(|line| {
+            line.strip_prefix(sample)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0.0)
 }
