@@ -23,8 +23,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// After a change was passed on, the next ones wait so long: the push has a gap of its own, and waking this thread for
-/// every connection would cost the workers a system call each.
+/// After a change was passed on, in either direction, the next ones wait so long. Outwards: the push has a gap of its own,
+/// and waking this thread for every connection would cost the workers a system call each. Inwards: the picker takes stock
+/// every 5 ms, and records say themselves how old they are.
 const COALESCE: Duration = Duration::from_millis(2);
 
 /// Joins the tier.
@@ -54,7 +55,7 @@ pub(super) async fn join(
         cancel.clone(),
     )
     .await?;
-    for (wired, fingerprint) in pools.iter().zip(fingerprints) {
+    for wired in pools {
         let pool = Arc::clone(&wired.pool);
         tracker.spawn(tell_changes(
             Arc::clone(&pool),
@@ -63,12 +64,10 @@ pub(super) async fn join(
         ));
         let listener = Listener {
             pool,
-            fingerprint,
             probers: wired.probers.clone(),
             verdicts: Vec::new(),
             drained: BTreeSet::new(),
             relayed: BTreeMap::new(),
-            differing: BTreeSet::new(),
         };
         tracker.spawn(listener.run(cluster.view(), cancel.clone()));
     }
@@ -118,14 +117,12 @@ async fn tell_changes(pool: Arc<Pool>, cluster: Cluster, cancel: CancellationTok
 /// Brings what the tier says into one pool; an event only for what is new.
 struct Listener {
     pool: Arc<Pool>,
-    fingerprint: u64,
     /// Who probes what, when the probing is shared.
     probers: Option<watch::Sender<ProberSet>>,
     verdicts: Vec<PeerVerdict>,
     drained: BTreeSet<EndpointId>,
     /// Verdicts on endpoints that others probe for us: whether they were up.
     relayed: BTreeMap<EndpointId, bool>,
-    differing: BTreeSet<String>,
 }
 
 impl Listener {
@@ -134,6 +131,7 @@ impl Listener {
             loop {
                 let now = Arc::clone(&view.borrow_and_update());
                 self.take(&now).await;
+                tokio::time::sleep(COALESCE).await;
                 if view.changed().await.is_err() {
                     // The cluster has stopped: nobody's connections are counted any more.
                     let alone = ClusterView::alone(
@@ -151,7 +149,6 @@ impl Listener {
     async fn take(&mut self, view: &ClusterView) {
         let name = self.pool.name().to_owned();
         self.pool.set_peers(&view.own_id, view.peer_counts(&name));
-        self.warn_of_differing(view);
         let mut events = Vec::new();
         let verdicts = view.verdicts(&name);
         if verdicts != self.verdicts {
@@ -220,25 +217,5 @@ impl Listener {
             }
         }
         events
-    }
-
-    /// Once per member: until both sides agree, only the endpoints that both have are summed.
-    fn warn_of_differing(&mut self, view: &ClusterView) {
-        let name = self.pool.name();
-        let differing: BTreeSet<_> = view
-            .differing(name, self.fingerprint)
-            .map(|member| member.id.to_string())
-            .collect();
-        for member in differing.difference(&self.differing) {
-            tracing::warn!(
-                pool = name,
-                member,
-                "the pool is configured differently on this member: only common endpoints are summed"
-            );
-        }
-        for member in self.differing.difference(&differing) {
-            tracing::info!(pool = name, member, "the pool is configured alike again");
-        }
-        self.differing = differing;
     }
 }
