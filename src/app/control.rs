@@ -4,7 +4,7 @@ use super::fingerprint::fingerprint;
 use super::instance::{Signals, StartError};
 use super::lifecycle::Lifecycle;
 use super::pools::{self, WiredPool};
-use super::reload::Reload;
+use super::reload::{Counts, Reload};
 use super::source::InstanceSource;
 use super::tier;
 use crate::admin;
@@ -188,7 +188,10 @@ impl Control {
         let Signals::Obey { path } = &self.signals else {
             return std::future::pending().await;
         };
+        let counts = Counts::default();
+        self.metrics.collector(Box::new(counts.clone()));
         let reload = Reload {
+            counts: &counts,
             path,
             running: &self.config,
             stores: &self.stores,

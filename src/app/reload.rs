@@ -3,10 +3,13 @@
 
 use crate::cluster::Cluster;
 use crate::config::{self, Config};
+use crate::logic::error_chain::Chain;
+use crate::metrics::{self, DescriptorEncoder, Families};
 use crate::tls;
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What a reload compares and acts on.
 pub(super) struct Reload<'a> {
@@ -14,18 +17,41 @@ pub(super) struct Reload<'a> {
     pub(super) running: &'a Config,
     pub(super) stores: &'a [Arc<tls::Store>],
     pub(super) cluster: Option<&'a Cluster>,
+    pub(super) counts: &'a Counts,
+}
+
+/// How reloads went, for the metrics.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts(Arc<[AtomicU64; 2]>);
+
+impl metrics::Collector for Counts {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let [taken, refused] = &*self.0;
+        Families::new(encoder).counter(
+            "tidegate_reloads",
+            "Reloads of the configuration file, by result",
+            [("taken", taken), ("refused", refused)]
+                .map(|(result, count)| ([("result", result)], count.load(Relaxed))),
+        )
+    }
 }
 
 impl Reload<'_> {
     /// Reads, checks, commits; says in the log what came of it.
     pub(super) fn run(&self) {
+        let taken = self.try_run();
+        let [count, refused] = &*self.counts.0;
+        if taken { count } else { refused }.fetch_add(1, Relaxed);
+    }
+
+    fn try_run(&self) -> bool {
         let new = match config::load(self.path) {
             Ok(new) => new,
             Err(errors) => {
                 for mistake in &errors.mistakes {
                     tracing::error!(%mistake, "reload refused");
                 }
-                return;
+                return false;
             }
         };
         let restart_only = differences(&self.running.redacted_json(), &new.redacted_json());
@@ -33,15 +59,15 @@ impl Reload<'_> {
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "reload refused: certificates");
-                return;
+                tracing::error!(error = %Chain(&error), "reload refused: certificates");
+                return false;
             }
         };
         if let (Some(cluster), Some(settings)) = (self.cluster, &new.cluster)
             && let Err(error) = cluster.set_keys(&settings.keys)
         {
-            tracing::error!(error = %chain(&error), "reload refused: gossip keys");
-            return;
+            tracing::error!(error = %Chain(&error), "reload refused: gossip keys");
+            return false;
         }
         for (store, identity) in self.stores.iter().zip(prepared) {
             store.commit(identity);
@@ -57,6 +83,7 @@ impl Reload<'_> {
                 "changed in the file, and taken only by a restart"
             );
         }
+        true
     }
 }
 
@@ -86,17 +113,6 @@ fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
         (old, new) if old != new => found.push(path.to_owned()),
         _ => {}
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

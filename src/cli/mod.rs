@@ -6,7 +6,8 @@
 mod talk;
 
 use crate::cluster::generate_key;
-use crate::config::{self, Errors, Loaded};
+use crate::config::{self, Config, Errors, Loaded};
+use crate::tls::Store;
 use crate::{app, config::System};
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
@@ -83,6 +84,8 @@ impl ConfigArgs {
 enum Failure {
     /// The configuration has mistakes.
     Mistakes(Errors),
+    /// Certificates or keys that cannot be used, a line each.
+    Certificates(Vec<String>),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -115,6 +118,10 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Mistakes(errors)) => {
             complain(&errors.to_string());
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::Certificates(lines)) => {
+            complain(&lines.join("\n"));
             ExitCode::from(EXIT_USAGE)
         }
         // One line with its causes.
@@ -159,13 +166,30 @@ fn execute(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Loads and prints the warnings.
-fn load(path: &Path) -> Result<Loaded, Errors> {
+/// Loads, prints the warnings, and judges what only the files beside the configuration show.
+fn load(path: &Path) -> Result<Loaded, Failure> {
     let loaded = config::load_with(path, &System)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }
-    Ok(loaded)
+    let bad: Vec<_> = bad_certificates(path, &loaded.config).collect();
+    if bad.is_empty() {
+        return Ok(loaded);
+    }
+    Err(Failure::Certificates(bad))
+}
+
+/// One line per listener whose certificate, key or client CA cannot be used.
+fn bad_certificates(path: &Path, config: &Config) -> impl Iterator<Item = String> {
+    config.listeners.iter().filter_map(move |listener| {
+        let error = Store::load(&listener.name, listener.tls.as_ref()?).err()?;
+        let error = anyhow::Error::from(error);
+        Some(format!(
+            "{}: listener {}: tls: {error:#}",
+            path.display(),
+            listener.name
+        ))
+    })
 }
 
 fn check(path: &Path) -> Result<(), Failure> {

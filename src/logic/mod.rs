@@ -11,6 +11,7 @@ pub mod dns_answer;
 pub mod dns_schedule;
 pub mod drain;
 pub mod endpoint;
+pub mod error_chain;
 pub mod event;
 pub mod health_state;
 pub mod member;

@@ -2,9 +2,8 @@
 
 use super::settings::{ClientAuth, MinVersion, ServerSettings};
 use super::sni::NotingResolver;
+use crate::metrics::{self, DescriptorEncoder, Families};
 use arc_swap::ArcSwap;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::gauge::ConstGauge;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -214,23 +213,21 @@ fn not_after(chain: &[CertificateDer<'_>]) -> i64 {
 #[derive(Debug)]
 pub struct Collector(pub Vec<Arc<Store>>);
 
-impl prometheus_client::collector::Collector for Collector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+impl metrics::Collector for Collector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(
+        Families::new(encoder).gauge(
             "tidegate_certificate_expiry_timestamp_seconds",
             "When the certificate of the listener expires, seconds since the epoch",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        for store in &self.0 {
-            let labels = [("listener", store.name.as_str())];
-            ConstGauge::new(store.current.load().not_after)
-                .encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+            self.0.iter().map(|store| {
+                (
+                    [("listener", store.name.as_str())],
+                    store.current.load().not_after,
+                )
+            }),
+        )
     }
 }
 

@@ -386,7 +386,7 @@ async fn the_instances_limit_is_shared_by_all_listeners_and_workers_and_makes_cl
     let rig = Rig::start_with(&[broker.addr()], "", "", "[limits]\nmax_connections = 1");
     let connect = |id: &str| Connect::new(Version::V5, id);
     let first = Client::connect(&rig.tls(), &connect("1")).await.unwrap();
-    let waiting = tokio::spawn({
+    let waiting = tokio_util::task::TaskTracker::new().spawn({
         let (door, connect) = (rig.plain(), connect("2"));
         async move { Client::connect(&door, &connect).await.is_ok() }
     });
