@@ -67,6 +67,7 @@ async fn run(once: bool) -> anyhow::Result<()> {
         instances.len()
     );
     let mut clients = connect_clients(&instances, &authority).await?;
+    wait_until_counted(&brokers).await;
     let level = print_table(&brokers);
     let echoed = publish(&mut clients).await;
     println!("{echoed} of {CLIENTS} QoS 1 messages went through the tier and came back");
@@ -199,6 +200,16 @@ async fn connect_clients(
             .push(client.map_err(|error| anyhow::anyhow!("client {index} on {addr}: {error:?}"))?);
     }
     Ok(clients)
+}
+
+/// A broker counts a client a moment after it has answered it.
+async fn wait_until_counted(brokers: &[Broker]) {
+    for _ in 0..100 {
+        if brokers.iter().map(Broker::connections).sum::<usize>() >= CLIENTS {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Prints how many clients each broker holds, as the brokers themselves count them; says whether they are level.

@@ -31,7 +31,7 @@ const CONFIG_HELP: &str =
 
 /// A clustered load balancer for MQTT.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, disable_help_subcommand = true)]
+#[command(name = "tidegate", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
