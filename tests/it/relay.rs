@@ -1,7 +1,7 @@
 //! Connections through a running instance: what a client sees, what a broker sees, what is counted.
 
 use crate::rig::Rig;
-use crate::support::client::{Client, ConnectError};
+use crate::support::client::{Client, ConnectError, Door};
 use crate::support::fake::{BlackHole, ClosedPort, FakeBroker, Script};
 use crate::support::packet::{self, Connect, Version};
 use std::net::SocketAddr;
@@ -222,10 +222,7 @@ async fn hostile_first_bytes_are_closed_and_counted() {
         assert_eq!(read_to_end(&mut stream).await, answer, "{reason}");
         rig.wait_closed("mqtt", reason, 1.0).await;
     }
-    let mut stream = crate::support::client::Door::plain(rig.addr("mqtts"))
-        .open()
-        .await
-        .unwrap();
+    let mut stream = Door::plain(rig.addr("mqtts")).open().await.unwrap();
     stream
         .write_all(&Connect::new(Version::V5, "plain").bytes())
         .await
@@ -400,4 +397,37 @@ async fn the_instances_limit_is_shared_by_all_listeners_and_workers_and_makes_cl
         waiting.await.unwrap(),
         "the first one's place is the second one's"
     );
+}
+
+#[tokio::test]
+async fn tls_1_2_and_resumed_handshakes_are_served() {
+    use tokio_rustls::rustls::{
+        ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types, version,
+    };
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "");
+    let mut roots = RootCertStore::empty();
+    let pem = rig.authority.cert_pem.as_bytes();
+    roots
+        .add(pki_types::pem::PemObject::from_pem_slice(pem).unwrap())
+        .unwrap();
+    for version in [&version::TLS12, &version::TLS13] {
+        let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let door = Door::tls(rig.addr("mqtts"), "localhost", config.into());
+        for id in ["full", "resumed"] {
+            let mut client = Client::connect(&door, &Connect::new(Version::V5, id))
+                .await
+                .unwrap();
+            client.ping().await.unwrap();
+            client.disconnect().await.unwrap();
+        }
+    }
+    let handshakes =
+        |kind| format!("tidegate_tls_handshakes_total{{listener=\"mqtts\",kind=\"{kind}\"}}");
+    assert_eq!(rig.metric(&handshakes("full")).await, 2.0);
+    assert_eq!(rig.metric(&handshakes("resumed")).await, 2.0);
 }
