@@ -428,6 +428,8 @@ async fn tls_1_2_and_resumed_handshakes_are_served() {
     }
     let handshakes =
         |kind| format!("tidegate_tls_handshakes_total{{listener=\"mqtts\",kind=\"{kind}\"}}");
-    assert_eq!(rig.metric(&handshakes("full")).await, 2.0);
-    assert_eq!(rig.metric(&handshakes("resumed")).await, 2.0);
+    for kind in ["full", "resumed"] {
+        let count = rig.metric(&handshakes(kind)).await;
+        assert!((count - 2.0).abs() < 0.5, "{kind}: {count}");
+    }
 }
