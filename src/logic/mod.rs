@@ -5,13 +5,17 @@
 
 pub mod backoff;
 pub mod balance;
+pub mod clock_offset;
 pub mod close_reason;
 pub mod decoded;
 pub mod dns_answer;
 pub mod dns_schedule;
+pub mod drain;
 pub mod endpoint;
 pub mod event;
 pub mod health_state;
+pub mod member;
+pub mod merge;
 pub mod mqtt;
 pub mod outlier;
 pub mod peer;
@@ -19,5 +23,8 @@ pub mod pool_state;
 pub mod probers;
 pub mod proxy_protocol;
 pub mod published;
+pub mod push_schedule;
+pub mod record;
+pub mod replay;
 pub mod secret;
 pub mod snapshot;

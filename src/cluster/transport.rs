@@ -1,0 +1,199 @@
+//! The UDP socket of the cluster. Everything that leaves is sealed, nothing unsealed gets past [`Inbound::open`].
+//!
+//! One socket for gossip and push: one port in the firewall, and pushes prove that the gossip path works. Absent:
+//! retries, congestion control; a lost datagram is repaired by the next one.
+
+use super::clock::{WallClock, unix_ms};
+use super::datagram::{self, ClusterTag, DATAGRAM_BYTES_MAX, Envelope, Kind, Reject};
+use super::keyring::Keyring;
+use super::parts::{self, Assembler};
+use super::stats::Stats;
+use crate::logic::replay::{ReplayWindow, Session};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+use tokio::net::UdpSocket;
+
+/// Receive buffer asked of the kernel: 64 KB of noise at 10 000/s must not push out a whole gossip round.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+
+/// The socket and what it takes to seal for it.
+pub(super) struct Wire {
+    socket: UdpSocket,
+    keyring: Arc<Keyring>,
+    cluster: ClusterTag,
+    session: Session,
+    counter: AtomicU64,
+    clock: WallClock,
+    stats: Arc<Stats>,
+    /// Addresses that nothing is sent to and nothing is taken from: a partition for tests.
+    #[cfg(test)]
+    pub(super) cut_off: std::sync::Mutex<std::collections::HashSet<SocketAddr>>,
+}
+
+impl Wire {
+    pub(super) fn bind(
+        addr: SocketAddr,
+        cluster: ClusterTag,
+        keyring: Arc<Keyring>,
+        clock: WallClock,
+        stats: Arc<Stats>,
+    ) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            socket2::Domain::for_address(addr),
+            socket2::Type::DGRAM.nonblocking(),
+            Some(socket2::Protocol::UDP),
+        )?;
+        // Best effort: the kernel gives what its own limit allows.
+        drop(socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES));
+        socket.bind(&addr.into())?;
+        let mut session = Session::default();
+        getrandom::fill(&mut session).map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(Self {
+            socket: UdpSocket::from_std(socket.into())?,
+            keyring,
+            cluster,
+            session,
+            counter: AtomicU64::new(0),
+            clock,
+            stats,
+            #[cfg(test)]
+            cut_off: std::sync::Mutex::default(),
+        })
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    pub(super) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(super) fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
+    /// Seals a message once for any number of receivers: each of them sees each counter once. Empty, and counted, when
+    /// the message is too large.
+    pub(super) fn seal(&self, kind: Kind, message: &[u8]) -> Vec<Vec<u8>> {
+        let Some(bodies) = parts::cut(kind, message) else {
+            self.stats.count_oversize();
+            return Vec::new();
+        };
+        let count = u8::try_from(bodies.len()).unwrap_or(u8::MAX);
+        let first_counter = self.counter.fetch_add(u64::from(count), Relaxed) + 1;
+        let unix_ms = unix_ms(&self.clock);
+        (0..count)
+            .zip(bodies)
+            .filter_map(|(part, body)| {
+                let counter = first_counter + u64::from(part);
+                let envelope = Envelope {
+                    kind,
+                    part,
+                    parts: count,
+                    session: self.session,
+                    counter,
+                };
+                datagram::seal(&self.keyring, &self.cluster, &envelope, unix_ms, body)
+            })
+            .collect()
+    }
+
+    /// Sends sealed datagrams. Errors are counted and not returned: an unreachable peer is the failure detector's
+    /// business, and the sender has nothing better to do.
+    pub(super) async fn send(&self, to: SocketAddr, kind: Kind, datagrams: &[Vec<u8>]) {
+        #[cfg(test)]
+        if self.is_cut_off(to) {
+            return;
+        }
+        for datagram in datagrams {
+            match self.socket.send_to(datagram, to).await {
+                Ok(bytes) => self.stats.count_sent(kind, bytes),
+                Err(_) => self.stats.count_send_error(),
+            }
+        }
+    }
+
+    /// Waits for one datagram. Cancel-safe.
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer).await
+    }
+
+    /// One more datagram, if one is there already.
+    pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        self.socket.try_recv_from(buffer).ok()
+    }
+
+    #[cfg(test)]
+    fn is_cut_off(&self, addr: SocketAddr) -> bool {
+        self.cut_off.lock().unwrap().contains(&addr)
+    }
+}
+
+/// The receiving side's memory; owned by the one task that reads the socket.
+pub(super) struct Inbound {
+    wire: Arc<Wire>,
+    replay: ReplayWindow,
+    assembler: Assembler,
+}
+
+impl Inbound {
+    pub(super) fn new(wire: Arc<Wire>) -> Self {
+        Self {
+            wire,
+            replay: ReplayWindow::default(),
+            assembler: Assembler::default(),
+        }
+    }
+
+    /// A buffer that holds any datagram.
+    pub(super) fn buffer() -> Box<[u8]> {
+        vec![0; DATAGRAM_BYTES_MAX].into()
+    }
+
+    /// Opens a datagram, counts it, and returns the message when it is complete.
+    pub(super) fn open(
+        &mut self,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Option<(Kind, Vec<u8>)> {
+        #[cfg(test)]
+        if self.wire.is_cut_off(from) {
+            return None;
+        }
+        let bytes = datagram.len();
+        match self.open_part(datagram, now) {
+            Ok((kind, message)) => {
+                self.wire.stats.count_received(kind, bytes);
+                message.map(|message| (kind, message))
+            }
+            Err(reason) => {
+                tracing::trace!(%from, bytes, reason = reason.label(), "datagram dropped");
+                self.wire.stats.reject(reason);
+                None
+            }
+        }
+    }
+
+    fn open_part(
+        &mut self,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<(Kind, Option<Vec<u8>>), Reject> {
+        let wire = &self.wire;
+        let unix_ms = unix_ms(&wire.clock);
+        let (envelope, body) = datagram::open(
+            &wire.keyring,
+            &wire.cluster,
+            &mut self.replay,
+            unix_ms,
+            now,
+            datagram,
+        )?;
+        Ok((envelope.kind, self.assembler.take(&envelope, body, now)?))
+    }
+}
