@@ -67,7 +67,8 @@ pub struct PickerSettings {
     pub affinity: Affinity,
     /// Connections per endpoint over the whole tier, unless the endpoint has its own limit.
     pub max_connections: Option<u32>,
-    /// Own connections per endpoint that wait for their CONNACK, at least 1.
+    /// Own connections per endpoint that wait for their CONNACK, at least 1. 16 where the last attempt failed, and where
+    /// the last 16 were not answered.
     pub pending_max: u32,
     /// New connections per second and endpoint over the whole tier; 0 = no cap.
     pub join_rate: u32,

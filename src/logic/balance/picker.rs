@@ -185,11 +185,7 @@ impl Picker {
     /// The broker has accepted the client. True if the endpoint is on trial: the verdict's owner wants to know.
     pub fn established(&mut self, key: SlotKey, now: Instant) -> bool {
         self.table.ledger_mut(key).last_success = Some(now);
-        let row = self.table.row_mut(key);
-        debug_assert!(row.pending > 0, "a connection is established once");
-        row.pending = row.pending.saturating_sub(1);
-        row.failure_streak = 0;
-        row.standing == Standing::Trial
+        self.table.row_mut(key).succeed()
     }
 
     /// A pending connection failed. True if it was the last one of a vanished endpoint.

@@ -11,7 +11,9 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotKey(pub(super) u32);
 
-/// Pending connections on an endpoint that failed more recently than it succeeded.
+/// Pending connections on an endpoint that failed more recently than it succeeded, or that has been silent while as
+/// many were sent to it. The second is what bounds the clients that a hung broker takes down with it before its first
+/// time-out: it accepts, so nothing fails for seconds.
 const PENDING_MAX_CAUTIOUS: u32 = 16;
 
 /// A tier that nothing belongs to.
@@ -48,6 +50,8 @@ pub(super) struct Row {
     pub(super) hash: u64,
     /// Failed attempts since the last success.
     pub(super) failure_streak: u32,
+    /// Dispatches since the last success.
+    unanswered: u32,
     /// Result of the last survey; [`NO_TIER`] = not eligible.
     tier: u32,
 }
@@ -68,14 +72,23 @@ impl Row {
         self.tier == tier
     }
 
-    const fn pending_max(&self, pending_max: u32) -> u32 {
+    fn pending_max(&self, pending_max: u32) -> u32 {
         if matches!(self.standing, Standing::Trial) {
             1
-        } else if self.failure_streak > 0 && pending_max > PENDING_MAX_CAUTIOUS {
-            PENDING_MAX_CAUTIOUS
+        } else if self.failure_streak > 0 || self.unanswered >= PENDING_MAX_CAUTIOUS {
+            pending_max.min(PENDING_MAX_CAUTIOUS)
         } else {
             pending_max
         }
+    }
+
+    /// A client was accepted. True if the endpoint is on trial.
+    pub(super) fn succeed(&mut self) -> bool {
+        debug_assert!(self.pending > 0, "a connection is established once");
+        self.pending = self.pending.saturating_sub(1);
+        self.failure_streak = 0;
+        self.unanswered = 0;
+        self.standing == Standing::Trial
     }
 
     /// Proven endpoints before unproven ones, then by priority.
@@ -124,6 +137,7 @@ impl Row {
             turn: 0.0,
             hash: super::rendezvous::hash_endpoint(id),
             failure_streak: 0,
+            unanswered: 0,
             tier: NO_TIER,
         }
     }
@@ -329,6 +343,7 @@ impl Table {
         let row = &mut self.rows[index];
         row.own += 1;
         row.pending += 1;
+        row.unanswered = row.unanswered.saturating_add(1);
         row.dispatched += 1.0;
         row.tokens -= 1.0;
         self.own_sum += 1;
