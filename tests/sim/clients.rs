@@ -89,16 +89,12 @@ impl Clients {
         self.held[connection.instance][connection.endpoint] += 1;
         self.totals[connection.endpoint] += 1;
         self.live += 1;
-        match self.free.pop() {
-            Some(at) => {
-                self.connections[at] = Some(connection);
-                at
-            }
-            None => {
-                self.connections.push(Some(connection));
-                self.connections.len() - 1
-            }
+        if let Some(at) = self.free.pop() {
+            self.connections[at] = Some(connection);
+            return at;
         }
+        self.connections.push(Some(connection));
+        self.connections.len() - 1
     }
 
     /// The connection under a number, if it still is the same.
@@ -220,7 +216,7 @@ impl World {
 
     /// No endpoint for this client now.
     fn wait(&mut self, via: usize, refusal: Refusal, attempt: Attempt) {
-        let waited = self.now - attempt.since.unwrap_or(self.now);
+        let waited = self.now.saturating_sub(attempt.since.unwrap_or(self.now));
         let patience = match refusal {
             Refusal::Excluded => Duration::ZERO,
             Refusal::NoEndpoint | Refusal::Full => GRACE,

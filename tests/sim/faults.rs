@@ -8,8 +8,8 @@ use std::time::Duration;
 use tidegate::logic::push_schedule::Push;
 use tidegate::logic::record::Phase;
 
-/// Ejections last 5 s at first and double; clients come back within as much. Longer than what a run can pile up.
-const SETTLING: Duration = Duration::from_secs(40);
+/// A client waits 10 s at most, and comes back within 5 s; twice, as it may have been sent to a silent endpoint.
+const SETTLING_MAX: Duration = Duration::from_secs(60);
 
 impl World {
     /// Starts the process of an instance.
@@ -59,9 +59,9 @@ impl World {
         let facts = process.facts(now);
         let goodbye = process.speech.push(Push::All, facts, &drains, now);
         let targets = process.push_targets();
-        for update in goodbye.map(Rc::new) {
-            for to in &targets {
-                let (to, update) = (*to, Rc::clone(&update));
+        if let Some(update) = goodbye.map(Rc::new) {
+            for to in targets {
+                let update = Rc::clone(&update);
                 self.send(index, to, Event::Update { to, update });
             }
         }
@@ -139,6 +139,11 @@ impl World {
         for index in 0..self.setup.endpoints {
             self.drain(0, index, false);
         }
-        self.run_for(SETTLING);
+        let end = self.now + SETTLING_MAX;
+        while self.clients.away > 0 && self.now < end {
+            self.run_for(Duration::from_millis(100));
+        }
+        // Repairs and rounds of gossip.
+        self.run_for(Duration::from_secs(2));
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 const SEEDS: u64 = 256;
 
 /// Things that are done in one run.
-const STEPS: u32 = 60;
+const STEPS: u32 = 50;
 
 /// One thing that is done to the tier.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +122,7 @@ fn setup(seed: u64) -> Setup {
     setup
 }
 
-fn run(seed: u64, log: &mut String) {
+fn run(seed: u64, log: &mut String) -> World {
     let mut world = World::new(setup(seed));
     for _ in 0..STEPS {
         let action = action(&mut world);
@@ -134,15 +134,12 @@ fn run(seed: u64, log: &mut String) {
     writeln!(log, "{:>10.6} settle", world.now.as_secs_f64()).expect("a string takes all");
     world.settle();
     world.check_agreement();
+    world
 }
 
 fn number(variable: &str) -> Option<u64> {
     let value = std::env::var(variable).ok()?;
-    Some(
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={value}: not a number")),
-    )
+    Some(value.parse().expect("TIDEGATE_SIM_* are numbers"))
 }
 
 #[test]
@@ -151,17 +148,28 @@ fn random_faults_break_no_invariant() {
         Some(seed) => seed..seed + 1,
         None => 0..number("TIDEGATE_SIM_SEEDS").unwrap_or(SEEDS),
     };
+    let many = seeds.end - seeds.start >= SEEDS;
+    let (mut failed, mut refused, mut events) = (0, 0, 0);
     for seed in seeds {
         let mut log = String::new();
-        let result = catch_unwind(AssertUnwindSafe(|| run(seed, &mut log)));
-        if let Err(cause) = result {
-            println!("{log}");
-            println!(
-                "seed {seed} failed; replay it with: TIDEGATE_SIM_SEED={seed} cargo test --test sim random_faults"
-            );
-            resume_unwind(cause);
+        match catch_unwind(AssertUnwindSafe(|| run(seed, &mut log))) {
+            Ok(world) => {
+                failed += world.clients.failed;
+                refused += world.clients.refused;
+                events += world.events;
+            }
+            Err(cause) => {
+                println!("{log}");
+                println!("seed {seed} failed; replay it with:");
+                println!("TIDEGATE_SIM_SEED={seed} cargo test --test sim random_faults");
+                resume_unwind(cause);
+            }
         }
     }
+    println!("{events} events, {failed} failed connects, {refused} clients sent away");
+    // Otherwise the faults do nothing.
+    assert!(!many || failed > 10_000, "{failed} failed connects");
+    assert!(!many || refused > 1000, "{refused} clients sent away");
 }
 
 #[test]

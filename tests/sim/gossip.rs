@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use tidegate::logic::record::{DrainFact, MemberUpdate, Phase, PoolRecord};
 /// The one pool.
 pub(crate) const POOL: &str = "brokers";
 
-/// Rounds of gossip.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+/// Between two rounds: the default interval of 100 ms, as a runtime keeps it. Microseconds.
+pub(crate) const ROUND_US: Range<u64> = 98_000..102_000;
 
 /// Members that a round is held with.
 pub(crate) const FANOUT: usize = 3;

@@ -77,10 +77,6 @@ pub(crate) struct Process {
 }
 
 impl Instance {
-    pub(crate) fn now(&self, now: Duration) -> Instant {
-        self.clock.at(now)
-    }
-
     /// A new process with empty tables.
     pub(crate) fn start(&mut self, setup: &Setup, now: Duration, rng: &mut fastrand::Rng) {
         self.starts += 1;

@@ -32,6 +32,7 @@ fn bound(share: f64) -> f64 {
 const PART: u32 = 5;
 
 /// One figure that a scenario reached, for people: `--nocapture` shows it.
+#[expect(clippy::print_stdout, reason = "figures are what this is for")]
 fn report(number: u8, what: &str, figure: f64, bound: f64) {
     println!("{number}  {what:<72} {figure:>10.4}  bound {bound}");
 }

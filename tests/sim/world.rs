@@ -2,7 +2,7 @@
 
 use crate::clients::{Attempt, Clients};
 use crate::clock::Clock;
-use crate::gossip::{Digest, FANOUT, INTERVAL};
+use crate::gossip::{Digest, FANOUT, ROUND_US};
 use crate::instance::{Instance, Process, endpoint, endpoint_index, name};
 use crate::network::Network;
 use crate::queue::Queue;
@@ -403,12 +403,12 @@ impl World {
             };
             self.send(index, to, gossip);
         }
-        let jitter = self.random_us(0..4000);
+        let wait = self.random_us(ROUND_US);
         let round = Event::Round {
             instance: index,
             start,
         };
-        self.after(INTERVAL - Duration::from_millis(2) + jitter, round);
+        self.after(wait, round);
     }
 
     /// What the failure detector says.
