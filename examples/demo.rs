@@ -3,6 +3,12 @@
 //! `cargo run --release --example demo` stays up until Ctrl-C; `-- --once` ends after the table, with exit code 1 when the
 //! brokers are not level or a message was lost.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the demo talks to a person"
+)]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -24,9 +30,11 @@ const fn address(last: u8) -> Ipv4Addr {
 }
 
 const BROKERS: [Ipv4Addr; 3] = [address(21), address(22), address(23)];
-const INSTANCES: [Ipv4Addr; 1] = [address(1)];
+const INSTANCES: [Ipv4Addr; 3] = [address(1), address(2), address(3)];
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(address(53)), 5353);
 const NAME: &str = "brokers.demo";
+/// The name that clients of the tier look up; its addresses are the seeds of the gossip as well.
+const TIER: &str = "tidegate.demo";
 const CLIENTS: usize = 30;
 
 fn main() -> anyhow::Result<()> {
@@ -48,12 +56,13 @@ async fn run(once: bool) -> anyhow::Result<()> {
         .await
         .context("the embedded DNS server")?;
     name_server.set_a(NAME, BROKERS.to_vec(), 5);
+    name_server.set_a(TIER, INSTANCES.to_vec(), 5);
     let authority = Authority::new();
     let instances = start_instances(folder.path(), &authority)?;
     wait_until_ready(&instances).await?;
 
     println!(
-        "{} brokers as {NAME} in the DNS of {DNS}, {} instance(s) of tidegate\n",
+        "{} brokers as {NAME} in the DNS of {DNS}, {} instances of tidegate as {TIER}\n",
         BROKERS.len(),
         instances.len()
     );
@@ -101,6 +110,8 @@ fn start_instances(folder: &Path, authority: &Authority) -> anyhow::Result<Vec<I
     std::fs::write(folder.join("server.crt"), identity.cert_pem)?;
     std::fs::write(folder.join("server.key"), identity.key_pem)?;
     std::fs::write(folder.join("ca.crt"), &authority.cert_pem)?;
+    let key = tidegate::cluster::generate_key()?;
+    std::fs::write(folder.join("gossip.keys"), key.expose())?;
     INSTANCES
         .iter()
         .enumerate()
@@ -124,6 +135,10 @@ workers = 1
 bind = "{addr}:9090"
 [log]
 access = "off"
+[cluster]
+bind = "{addr}:7946"
+seeds = ["dns+a://{TIER}:7946"]
+keys_file = "gossip.keys"
 [dns]
 servers = ["{DNS}"]
 [[listeners]]
@@ -147,16 +162,14 @@ health = {{ probe = "mqtt", interval = "1s" }}
     Ok(path)
 }
 
-/// Waits until every broker is up for every instance: the demo is about balance, not about the first second.
+/// Waits until every instance sees every broker and every other instance: the demo is about balance, not about the first second.
 async fn wait_until_ready(instances: &[Instance]) -> anyhow::Result<()> {
     for instance in instances {
         let mut tries = 0;
-        while instance.eligible_endpoints() < BROKERS.len() {
+        while instance.eligible_endpoints() < BROKERS.len() || instance.members() < INSTANCES.len()
+        {
             tries += 1;
-            ensure!(
-                tries < 500,
-                "the brokers did not become healthy within 10 s"
-            );
+            ensure!(tries < 500, "the tier did not form within 10 s");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -7,23 +7,24 @@
 //! | `tidegate-admin` | its own | the admin API |
 //! | `tidegate-log` | none | writes log lines |
 
+use super::control::{Built, Control};
 use super::lifecycle::{Lifecycle, Phase};
-use super::pools::{self, WiredPool};
-use super::source::{self, InstanceSource, VERSION};
+use super::pools::WiredPool;
+use super::source::{self, VERSION};
 use crate::admin;
+use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::discovery::Resolver;
 use crate::listener::{self, Gate, Plan, Worker};
 use crate::metrics::Registry as Metrics;
 use crate::relay::{self, Clock, Registry};
 use crate::tls;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Why an instance did not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: Box<tls::CertificateError>,
     },
+    /// The gossip socket or its keys.
+    #[error("cluster")]
+    Cluster(#[source] Box<crate::cluster::ClusterError>),
     /// The admin API.
     #[error("admin")]
     Admin(#[source] admin::StartError),
@@ -55,11 +59,14 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// What SIGTERM and SIGINT do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the signals do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signals {
-    /// Drain; the second one skips to the end.
-    Drain,
+    /// SIGTERM and SIGINT drain, the second one skips to the end; SIGHUP reads the file again.
+    Obey {
+        /// The configuration file.
+        path: PathBuf,
+    },
     /// Nothing: the process belongs to somebody else (demo, tests).
     Ignore,
 }
@@ -71,6 +78,7 @@ pub struct Instance {
     admin: SocketAddr,
     phase: watch::Receiver<Phase>,
     pools: Vec<WiredPool>,
+    cluster: Option<Cluster>,
     drain: CancellationToken,
     stop: CancellationToken,
     control: JoinHandle<()>,
@@ -113,8 +121,9 @@ impl Instance {
             stop: stop.clone(),
             admin_socket,
             listeners: addrs.clone(),
+            stores: stores.iter().flatten().cloned().collect(),
         };
-        let (control, pools) = control.start()?;
+        let (control, Built { pools, cluster }) = control.start()?;
         let staff = Staff {
             config,
             metrics: &metrics,
@@ -140,6 +149,7 @@ impl Instance {
             admin,
             phase: phases,
             pools,
+            cluster,
             drain,
             stop,
             control,
@@ -171,6 +181,15 @@ impl Instance {
             .count()
     }
 
+    /// Live members of the tier, this one included.
+    pub fn members(&self) -> usize {
+        let others = self
+            .cluster
+            .as_ref()
+            .map_or(0, |cluster| cluster.view().borrow().counting().count());
+        others + 1
+    }
+
     /// Starts the drain, as SIGTERM does.
     pub fn drain(&self) {
         self.drain.cancel();
@@ -189,117 +208,6 @@ impl Instance {
         }
         clean
     }
-}
-
-/// The control thread's belongings.
-struct Control {
-    config: Config,
-    metrics: Metrics,
-    lifecycle: Lifecycle,
-    signals: Signals,
-    drain: CancellationToken,
-    stop: CancellationToken,
-    admin_socket: TcpListener,
-    listeners: Vec<SocketAddr>,
-}
-
-type Started = Result<Vec<WiredPool>, StartError>;
-
-impl Control {
-    /// Starts the thread and waits until the pools exist.
-    fn start(self) -> Result<(JoinHandle<()>, Vec<WiredPool>), StartError> {
-        let (report, started) = std::sync::mpsc::sync_channel::<Started>(1);
-        let stop = self.stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("tidegate-control".into())
-            .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
-                    Ok(runtime) => runtime,
-                    Err(error) => {
-                        let _starter_waits = report.send(Err(StartError::Thread(error)));
-                        return;
-                    }
-                };
-                runtime.block_on(self.run(&report));
-                // Everything that outlived the lifecycle ends with its runtime; and with us, the workers.
-                stop.cancel();
-            })
-            .map_err(StartError::Thread)?;
-        let pools = started
-            .recv()
-            .map_err(|_gone| StartError::Thread(io::ErrorKind::BrokenPipe.into()))??;
-        Ok((thread, pools))
-    }
-
-    async fn run(self, report: &std::sync::mpsc::SyncSender<Started>) {
-        let tracker = TaskTracker::new();
-        let cancel = self.stop.child_token();
-        let resolver = Resolver::new(&self.config.dns);
-        let pools = pools::start(&self.config, &resolver, &self.metrics, &tracker, &cancel);
-        let source = InstanceSource {
-            fingerprint: fingerprint(&self.config),
-            started: tokio::time::Instant::now(),
-            generation: generation(),
-            phase: self.lifecycle.phase.subscribe(),
-            metrics: self.metrics.clone(),
-            pools: pools.clone(),
-            listeners: self.listeners.clone(),
-            config: self.config.clone(),
-        };
-        let admin = match admin::start(
-            self.config.admin.clone(),
-            Arc::new(source),
-            self.admin_socket,
-        ) {
-            Ok(admin) => admin,
-            Err(error) => {
-                let _starter_waits = report.send(Err(StartError::Admin(error)));
-                return;
-            }
-        };
-        let _starter_waits = report.send(Ok(pools));
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = live(&self.lifecycle, self.signals, &self.drain) => {}
-        }
-        self.stop.cancel();
-        admin.stop();
-    }
-}
-
-/// Waits for the word to drain, and drains; a second signal ends it.
-async fn live(lifecycle: &Lifecycle, signals: Signals, drain: &CancellationToken) {
-    tokio::select! {
-        () = drain.cancelled() => {}
-        () = signal(signals) => {}
-    }
-    tokio::select! {
-        () = lifecycle.drain() => {}
-        () = signal(signals) => tracing::warn!(connections = lifecycle.open(), "second signal: stopping at once"),
-    }
-}
-
-/// SIGTERM or SIGINT.
-async fn signal(signals: Signals) {
-    use tokio::signal::unix::{SignalKind, signal};
-    if signals == Signals::Ignore {
-        return std::future::pending().await;
-    }
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("cannot listen for signals: SIGTERM will not drain");
-        return std::future::pending().await;
-    };
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!(signal = name, "signal received");
 }
 
 /// What is assigned to the workers.
@@ -452,26 +360,4 @@ fn raise_descriptor_limit() {
     {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-}
-
-/// The same on all instances whose pools are configured the same way.
-fn fingerprint(config: &Config) -> String {
-    let pools = config
-        .redacted_json()
-        .get("pools")
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(pools.as_bytes()))
-}
-
-/// Nanoseconds since the epoch at start: a restarted instance is newer than every record of its former life.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that reads wall time for the generation"
-)]
-fn generation() -> u64 {
-    let since_epoch = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,19 @@
 //! The composition root: what is built, in which order it starts and how it ends.
 //!
-//! Reading order: [`instance`] starts the threads, [`pools`] connects what finds, checks and picks brokers, [`lifecycle`] is
-//! the drain, [`source`] answers the admin API.
+//! Reading order: [`instance`] starts the threads, [`control`] is the one
+//! beside the data path, [`pools`] connects what finds, checks and picks brokers, [`tier`]
+//! connects them with the other instances, [`lifecycle`] is the drain, [`reload`] takes a changed file, [`source`] answers the
+//! admin API.
 
+mod control;
+mod fingerprint;
 mod instance;
 mod lifecycle;
 mod logging;
 mod pools;
+mod reload;
 mod source;
+mod tier;
 
 pub use instance::{Instance, Signals, StartError};
 pub use lifecycle::Phase;
@@ -17,9 +23,9 @@ use anyhow::Context as _;
 use std::path::PathBuf;
 
 /// Runs one instance until it has drained after SIGTERM or SIGINT.
-pub fn run(config: Config, _path: PathBuf) -> anyhow::Result<()> {
+pub fn run(config: &Config, path: PathBuf) -> anyhow::Result<()> {
     let _writer = logging::start(&config.log);
-    let instance = Instance::start(&config, Signals::Drain).context("cannot start")?;
+    let instance = Instance::start(config, Signals::Obey { path }).context("cannot start")?;
     anyhow::ensure!(instance.wait(), "a worker thread panicked");
     Ok(())
 }

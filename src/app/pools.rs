@@ -4,6 +4,7 @@ use crate::config::{Config, PoolConfig};
 use crate::discovery::{self, Resolver, Source, Status};
 use crate::health::{self, Fleet};
 use crate::logic::health_state::Thresholds;
+use crate::logic::probers::ProberSet;
 use crate::metrics::Registry as Metrics;
 use crate::pool::{Pool, PoolCollector};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub(super) struct WiredPool {
     pub(super) pool: Arc<Pool>,
     pub(super) discovery: watch::Receiver<Status>,
     pub(super) probes: Arc<health::Stats>,
+    /// Who probes what, when the probing is shared; the tier publishes it.
+    pub(super) probers: Option<watch::Sender<ProberSet>>,
     /// `discover` as it was written, or "fixed".
     pub(super) source: String,
 }
@@ -35,7 +38,7 @@ pub(super) fn start(
     let wired: Vec<_> = config
         .pools
         .iter()
-        .map(|settings| start_one(settings, resolver, tracker, cancel))
+        .map(|settings| start_one(config, settings, resolver, tracker, cancel))
         .collect();
     metrics.collector(Box::new(PoolCollector::new(
         wired.iter().map(|wired| Arc::clone(&wired.pool)).collect(),
@@ -56,6 +59,7 @@ pub(super) fn start(
 }
 
 fn start_one(
+    config: &Config,
     settings: &PoolConfig,
     resolver: &Resolver,
     tracker: &TaskTracker,
@@ -87,16 +91,17 @@ fn start_one(
         tracker,
         cancel,
     );
+    let probers = shared_probing(config, settings);
     let fleet = Fleet {
         pool: name.to_owned(),
         settings: settings.health.clone(),
         snapshot: pool.snapshot(),
         events: pool.events(),
         recheck: rechecks,
-        shared: None,
+        shared: probers.as_ref().map(watch::Sender::subscribe),
         seed,
     };
-    let probes = fleet.spawn(tracker, cancel);
+    let fleet_stats = fleet.spawn(tracker, cancel);
     let source = match &settings.source {
         Source::Fixed(_) => "fixed".to_owned(),
         Source::Dns(source) => source.to_string(),
@@ -104,7 +109,15 @@ fn start_one(
     WiredPool {
         pool,
         discovery,
-        probes,
+        probes: fleet_stats,
+        probers,
         source,
     }
+}
+
+/// A lone instance probes everything, whatever the setting says.
+fn shared_probing(config: &Config, settings: &PoolConfig) -> Option<watch::Sender<ProberSet>> {
+    let shared = settings.health.shared && config.cluster.is_some();
+    let own = config.instance.name.clone();
+    shared.then(|| watch::Sender::new(ProberSet::new(own, [], settings.health.probers)))
 }

@@ -1,18 +1,23 @@
 //! What the admin API shows, gathered from where it lives.
 
+use super::fingerprint::shown;
 use super::lifecycle::Phase;
 use super::pools::WiredPool;
 use crate::admin::{
     DiscoveryView, DrainError, EndpointView, ListenerView, MemberState, MemberView, PoolView,
-    Readiness, Source, StatusView, spread,
+    Readiness, SeenBy, Source, StatusView, spread,
 };
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::event::PoolEvent;
+use crate::logic::member::{ClusterView, Member};
 use crate::logic::snapshot::EndpointState;
 use crate::metrics::Registry as Metrics;
 use crate::pool::EndpointReport;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,16 +26,37 @@ pub(super) struct InstanceSource {
     pub(super) config: Config,
     pub(super) fingerprint: String,
     pub(super) started: Instant,
-    pub(super) generation: u64,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) metrics: Metrics,
     pub(super) pools: Vec<WiredPool>,
+    pub(super) cluster: Option<Cluster>,
     /// Where each listener really is (port 0 in the configuration).
     pub(super) listeners: Vec<SocketAddr>,
 }
 
 /// The version of the program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl InstanceSource {
+    fn view(&self) -> Option<Arc<ClusterView>> {
+        self.cluster
+            .as_ref()
+            .map(|cluster| Arc::clone(&cluster.view().borrow()))
+    }
+
+    fn cluster_word(&self) -> String {
+        match self.view() {
+            None => "off".to_owned(),
+            Some(view) => match view.alone_since {
+                Some(since) => {
+                    let alone = Instant::now().into_std().saturating_duration_since(since);
+                    format!("alone for {} s: no other member answers", alone.as_secs())
+                }
+                None => format!("joined: {} members", view.counting().count() + 1),
+            },
+        }
+    }
+}
 
 impl Source for InstanceSource {
     fn status(&self) -> StatusView {
@@ -42,7 +68,9 @@ impl Source for InstanceSource {
             uptime_s: self.started.elapsed().as_secs(),
             connections: totals.iter().map(|listener| listener.open).sum(),
             joined: totals.iter().map(|listener| listener.joined).sum(),
-            members: 1,
+            members: u32::try_from(self.view().map_or(0, |view| view.counting().count()))
+                .unwrap_or(u32::MAX)
+                .saturating_add(1),
             config_fingerprint: self.fingerprint.clone(),
         }
     }
@@ -60,32 +88,44 @@ impl Source for InstanceSource {
             ready: phase == Phase::Ready && without.len() < self.pools.len(),
             phase: phase.label().to_owned(),
             pools_without_endpoint: without,
-            cluster: "off".to_owned(),
+            cluster: self.cluster_word(),
         }
     }
 
     fn pools(&self) -> Vec<PoolView> {
-        self.pools.iter().map(pool_view).collect()
+        let view = self.view();
+        self.pools
+            .iter()
+            .map(|wired| pool_view(wired, view.as_deref()))
+            .collect()
     }
 
     fn members(&self) -> Vec<MemberView> {
-        let connections = self
-            .pools
-            .iter()
-            .flat_map(|wired| wired.pool.report())
-            .map(|e| own(&e))
-            .sum();
-        vec![MemberView {
+        let view = self.view();
+        let own = MemberView {
             id: self.config.instance.name.clone(),
-            address: None,
-            generation: self.generation,
+            address: self.cluster.as_ref().map(Cluster::addr),
+            generation: view.as_ref().map_or(0, |view| view.own_generation),
             state: MemberState::Alive,
             record_age_ms: 0,
             version: VERSION.to_owned(),
             config_fingerprint: self.fingerprint.clone(),
-            connections,
+            connections: self
+                .pools
+                .iter()
+                .flat_map(|wired| wired.pool.report())
+                .map(|report| own(&report))
+                .sum(),
             is_self: true,
-        }]
+        };
+        let now = Instant::now().into_std();
+        let others = view
+            .iter()
+            .flat_map(|view| &view.members)
+            .map(|member| member_view(member, now));
+        let mut members: Vec<_> = std::iter::once(own).chain(others).collect();
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        members
     }
 
     fn listeners(&self) -> Vec<ListenerView> {
@@ -142,6 +182,14 @@ impl Source for InstanceSource {
         if holders.is_empty() {
             return Err(DrainError::UnknownEndpoint);
         }
+        if let Some(cluster) = &self.cluster {
+            // One way for all members: the fact goes out, and comes back to our own pools by the view.
+            for wired in &holders {
+                cluster
+                    .set_drain(wired.pool.name(), endpoint, on)
+                    .map_err(|_busy| DrainError::Busy)?;
+            }
+        }
         for wired in &holders {
             wired
                 .pool
@@ -156,7 +204,7 @@ impl Source for InstanceSource {
     }
 }
 
-fn pool_view(wired: &WiredPool) -> PoolView {
+fn pool_view(wired: &WiredPool, view: Option<&ClusterView>) -> PoolView {
     let reports = wired.pool.report();
     let settings = wired.pool.settings();
     let status = wired.discovery.borrow().clone();
@@ -183,12 +231,20 @@ fn pool_view(wired: &WiredPool) -> PoolView {
         },
         endpoints: reports
             .into_iter()
-            .map(|report| endpoint_view(report, settings.max_connections))
+            .map(|report| endpoint_view(report, settings.max_connections, wired.pool.name(), view))
             .collect(),
     }
 }
 
-fn endpoint_view(report: EndpointReport, pool_limit: Option<u32>) -> EndpointView {
+fn endpoint_view(
+    report: EndpointReport,
+    pool_limit: Option<u32>,
+    pool: &str,
+    tier: Option<&ClusterView>,
+) -> EndpointView {
+    let seen_by = tier
+        .map(|view| seen_by(view, pool, report.view.id()))
+        .unwrap_or_default();
     let own_connections = own(&report);
     let EndpointReport {
         view,
@@ -220,13 +276,47 @@ fn endpoint_view(report: EndpointReport, pool_limit: Option<u32>) -> EndpointVie
         picks_total,
         failures_total: failures_total.iter().sum(),
         ejections_total,
-        seen_by: Vec::new(),
+        seen_by,
     }
 }
 
 /// Whether new connections may go there now.
 pub(super) fn is_eligible(report: &EndpointReport) -> bool {
     eligible(report.view.state)
+}
+
+fn seen_by(view: &ClusterView, pool: &str, endpoint: EndpointId) -> Vec<SeenBy> {
+    let sights = view.sights(pool, endpoint).into_iter();
+    sights
+        .map(|sight| SeenBy {
+            member: sight.id.to_string(),
+            healthy: !sight.down,
+        })
+        .collect()
+}
+
+fn member_view(member: &Member, now: std::time::Instant) -> MemberView {
+    let age = member
+        .heard_at
+        .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+    let records = member.pools.values();
+    let fingerprint = shown(records.clone().map(|held| held.record.fingerprint));
+    let counts = records.flat_map(|held| &held.record.facts.counts);
+    MemberView {
+        id: member.id.to_string(),
+        address: Some(member.addr),
+        generation: member.generation,
+        state: match member.state {
+            crate::logic::member::MemberState::Alive => MemberState::Alive,
+            crate::logic::member::MemberState::Leaving => MemberState::Leaving,
+            _ => MemberState::Dead,
+        },
+        record_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        version: member.release.to_string(),
+        config_fingerprint: fingerprint,
+        connections: counts.map(|(_, count)| u64::from(*count)).sum(),
+        is_self: false,
+    }
 }
 
 fn own(report: &EndpointReport) -> u64 {

@@ -76,6 +76,7 @@ fn picture(endpoints: &[(u8, EndpointState)]) -> Arc<PoolSnapshot> {
         state: *state,
         why: String::new(),
         drain: false,
+        second_hand: false,
         latency: None,
     });
     Arc::new(PoolSnapshot {

@@ -71,7 +71,7 @@ pub(super) async fn probe(
     };
     let mut stream = dial::open(endpoint.addr(), header, deadline).await?;
     dial::send(&mut stream, &packet, deadline).await?;
-    let code = read_code(&mut stream, deadline).await?;
+    let code = read_code(&mut stream, login.version, deadline).await?;
     let outcome = judge(login.version, code, deadline.elapsed());
     // After a CONNACK that refuses, the broker closes and reads nothing more [MQTT-3.2.2-7]. After a good one the
     // DISCONNECT makes the end a normal one: brokers log a bare FIN as an error, at every probe.
@@ -86,10 +86,14 @@ pub(super) async fn probe(
     outcome
 }
 
-async fn read_code(stream: &mut TcpStream, deadline: &Deadline) -> Result<u8, Failure> {
+async fn read_code(
+    stream: &mut TcpStream,
+    version: u8,
+    deadline: &Deadline,
+) -> Result<u8, Failure> {
     let mut received = Vec::with_capacity(64);
     loop {
-        match wire::first_reply(&received) {
+        match wire::first_reply(&received, version, REPLY_BYTES_MAX) {
             Reply::Connack(code) => return Ok(code),
             Reply::Other(0x20) => return Err(Failure::Answer("malformed CONNACK".to_owned())),
             Reply::Other(byte) => {

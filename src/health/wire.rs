@@ -1,24 +1,26 @@
-//! The bytes that probes send and read, as the probes need them.
+//! The bytes that probes send and read, by the same codecs as the relay's.
 
 use super::ProxyHeader;
+use crate::logic::mqtt::{
+    self, Connack, Decoded, FirstReply, Properties, Version, decode_first_reply, encode_connect,
+};
+use crate::logic::proxy_protocol::{Header, encode_v1, v2_local};
 use crate::logic::secret::Secret;
 use std::net::SocketAddr;
 
-/// The PROXY header of a probe from `local` to `remote`.
+pub(super) use crate::logic::mqtt::DISCONNECT;
+
+/// The PROXY header of a probe from `local` to `remote`. v1 knows no LOCAL, and its UNKNOWN is refused by some parsers:
+/// it carries the probe's own addresses.
 pub(super) fn proxy_header(header: ProxyHeader, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     match header {
         ProxyHeader::None => Vec::new(),
-        ProxyHeader::V1 => {
-            let family = if remote.is_ipv4() { "TCP4" } else { "TCP6" };
-            let (from, to) = (local.ip(), remote.ip());
-            format!(
-                "PROXY {family} {from} {to} {} {}\r\n",
-                local.port(),
-                remote.port()
-            )
-            .into_bytes()
-        }
-        ProxyHeader::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x03\x04\x00\x00".to_vec(),
+        ProxyHeader::V1 => encode_v1(&Header {
+            source: local,
+            destination: remote,
+            tls: None,
+        }),
+        ProxyHeader::V2 => v2_local().to_vec(),
     }
 }
 
@@ -34,42 +36,22 @@ pub(super) struct Connect<'a> {
 
 /// The CONNECT as bytes; `None` when a field is longer than MQTT can say (65535 bytes).
 pub(super) fn connect(connect: &Connect<'_>) -> Option<Vec<u8>> {
-    let mut flags = 0x02;
-    let mut payload = Vec::new();
-    put_string(&mut payload, connect.client_id)?;
-    if let Some(username) = connect.username {
-        flags |= 0x80;
-        put_string(&mut payload, username)?;
-    }
-    if let Some(password) = connect.password {
-        flags |= 0x40;
-        put_string(&mut payload, password.expose())?;
-    }
-    let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', connect.version, flags];
-    body.extend(connect.keep_alive_s.to_be_bytes());
-    if connect.version == 5 {
-        body.push(0);
-    }
-    body.append(&mut payload);
-    let mut packet = vec![0x10];
-    let mut length = body.len();
-    while length > 0x7f {
-        packet.push(u8::try_from(length & 0x7f).ok()? | 0x80);
-        length >>= 7;
-    }
-    packet.push(u8::try_from(length).ok()?);
-    packet.append(&mut body);
-    Some(packet)
+    let packet = mqtt::Connect {
+        version: version(connect.version),
+        client_id: connect.client_id,
+        clean_start: true,
+        keep_alive: connect.keep_alive_s,
+        username: connect.username,
+        password: connect
+            .password
+            .map(|password| password.expose().as_bytes()),
+        will: None,
+        properties: Properties::EMPTY,
+    };
+    let mut bytes = Vec::new();
+    encode_connect(&packet, &mut bytes).ok()?;
+    Some(bytes)
 }
-
-fn put_string(into: &mut Vec<u8>, text: &str) -> Option<()> {
-    into.extend(u16::try_from(text.len()).ok()?.to_be_bytes());
-    into.extend(text.as_bytes());
-    Some(())
-}
-
-/// The same in every version: normal disconnection.
-pub(super) const DISCONNECT: &[u8] = &[0xe0, 0x00];
 
 /// What the first bytes from an endpoint are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,53 +64,24 @@ pub(super) enum Reply {
     Other(u8),
 }
 
-/// Reads the first packet as far as the code of the CONNACK; properties are nobody's business here.
-pub(super) fn first_reply(bytes: &[u8]) -> Reply {
-    let Some((&kind, rest)) = bytes.split_first() else {
-        return Reply::Incomplete;
-    };
-    if kind != 0x20 {
-        return Reply::Other(kind);
-    }
-    let Some(length_bytes) = rest.iter().take(4).position(|byte| byte & 0x80 == 0) else {
-        return if rest.len() < 4 {
-            Reply::Incomplete
-        } else {
-            Reply::Other(kind)
-        };
-    };
-    if length_bytes == 0 && rest[0] < 2 {
-        return Reply::Other(kind);
-    }
-    match rest.get(length_bytes + 1..) {
-        Some([flags, _, ..]) if *flags > 1 => Reply::Other(kind),
-        Some([_, code, ..]) => Reply::Connack(*code),
-        _ => Reply::Incomplete,
+/// Reads the first packet, of at most `bytes_max`.
+pub(super) fn first_reply(bytes: &[u8], protocol_level: u8, bytes_max: usize) -> Reply {
+    match decode_first_reply(bytes, version(protocol_level), bytes_max) {
+        Ok(Decoded::Incomplete { .. }) => Reply::Incomplete,
+        Ok(Decoded::Complete {
+            value: FirstReply::Connack(Connack { code, .. }),
+            ..
+        }) => Reply::Connack(code),
+        // A probe offers no enhanced authentication, so AUTH is as wrong as anything.
+        Ok(Decoded::Complete { .. }) | Err(_) => {
+            Reply::Other(bytes.first().copied().unwrap_or_default())
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_reply_is_told_at_the_earliest_byte() {
-        for (bytes, expected) in [
-            (&b""[..], Reply::Incomplete),
-            (b"\x20", Reply::Incomplete),
-            (b"\x20\x02", Reply::Incomplete),
-            (b"\x20\x02\x00", Reply::Incomplete),
-            (b"\x20\x02\x00\x03", Reply::Connack(3)),
-            (b"\x20\x03\x00\x97\x00", Reply::Connack(0x97)),
-            (b"\x20\x80\x01\x01\x00", Reply::Connack(0)),
-            (b"\x20\x80\x80", Reply::Incomplete),
-            (b"\x20\x80\x80\x80\x80", Reply::Other(0x20)),
-            (b"\x20\x01", Reply::Other(0x20)),
-            (b"\x20\x02\x02\x00", Reply::Other(0x20)),
-            (b"HTTP/1.1", Reply::Other(b'H')),
-            (b"\xf0\x02\x18\x00", Reply::Other(0xf0)),
-        ] {
-            assert_eq!(first_reply(bytes), expected, "{bytes:02x?}");
-        }
+const fn version(protocol_level: u8) -> Version {
+    match protocol_level {
+        5 => Version::V5,
+        _ => Version::V311,
     }
 }

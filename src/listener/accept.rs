@@ -58,8 +58,11 @@ async fn accept_one(
     listener: &TcpListener,
     gate: &Gate,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let room = gate.room().await;
+    // Looked at before, so that clients wait in the kernel's queue and not in ours; taken after, because a place that an
+    // idle loop held would be lost to the busy ones. At worst one accepted client per loop waits here.
+    drop(gate.room().await);
     let (socket, client) = listener.accept().await?;
+    let room = gate.room().await;
     Ok((socket, client, room))
 }
 

@@ -180,12 +180,12 @@ async fn receive_handed_over(
         match TcpStream::from_std(socket) {
             Ok(socket) => spawn(&tasks, context, socket, client, pass),
             Err(error) => {
-                tracing::warn!(listener = %context.listener, %error, "lost a socket between workers")
+                tracing::warn!(listener = %context.listener, %error, "lost a socket between workers");
             }
         }
     }
     // All senders are gone only when the crew is: the worker stops by its token.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn spawn(
@@ -232,7 +232,7 @@ impl Receive for Target {
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(listener = %self.context.listener, %error, "lost a socket")
+                    tracing::warn!(listener = %self.context.listener, %error, "lost a socket");
                 }
             }
             return;

@@ -17,6 +17,8 @@ pub enum PoolEvent {
     TrialPassed(EndpointId),
     /// Operator or peer: take no new connections (`true`) or take them again (`false`).
     Drain(EndpointId, bool),
+    /// The members that probe this endpoint for us (`health.shared`) agree on this; rise and fall have been applied there.
+    ProbedByPeers(EndpointId, ProbeResult),
     /// What the other members of the tier see, per endpoint: how many of them call it down, how many are alive.
     PeersSee(Vec<PeerVerdict>),
 }
@@ -28,6 +30,8 @@ pub struct PeerVerdict {
     pub endpoint: EndpointId,
     /// Live peers that call it down or have ejected it.
     pub down: u16,
+    /// Live peers whose own probes saw it evacuating: drain for all.
+    pub evacuating: u16,
     /// Live peers that have a verdict at all.
     pub seen: u16,
 }

@@ -69,6 +69,19 @@ impl HealthState {
         self.verdict != before
     }
 
+    /// Takes a verdict that other members have reached: it counts at once.
+    pub fn relayed(&mut self, result: ProbeResult) {
+        self.good = 0;
+        self.bad = 0;
+        (self.verdict, self.why) = match result {
+            ProbeResult::Up(_) => (Verdict::Up, String::new()),
+            ProbeResult::Draining(why) => (Verdict::Draining, why),
+            ProbeResult::Full(why) => (Verdict::Full, why),
+            ProbeResult::Down(why) => (Verdict::Down, why),
+        };
+        self.latency = None;
+    }
+
     fn good(&mut self, latency: Duration, rise: u32) {
         self.bad = 0;
         self.good = self.good.saturating_add(1);

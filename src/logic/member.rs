@@ -144,33 +144,29 @@ impl ClusterView {
 
     /// What the peers together see of a pool, sorted by endpoint. A peer has a verdict on every endpoint it counts.
     pub fn verdicts(&self, pool: &str) -> Vec<PeerVerdict> {
-        let mut tally: BTreeMap<EndpointId, (u16, u16)> = BTreeMap::new();
+        let mut tally: BTreeMap<EndpointId, PeerVerdict> = BTreeMap::new();
         for (_, held) in self.records(pool) {
             let facts = &held.record.facts;
             for (endpoint, _) in &facts.counts {
-                let seen = &mut tally.entry(*endpoint).or_default().1;
-                *seen = seen.saturating_add(1);
+                let verdict = verdict_on(&mut tally, *endpoint);
+                verdict.seen = verdict.seen.saturating_add(1);
             }
             for endpoint in &facts.down {
-                let entry = tally.entry(*endpoint).or_default();
-                entry.0 = entry.0.saturating_add(1);
-                if facts
+                let counted = |(id, _): &(EndpointId, u32)| *id;
+                let uncounted = facts
                     .counts
-                    .binary_search_by_key(endpoint, |(id, _)| *id)
-                    .is_err()
-                {
-                    entry.1 = entry.1.saturating_add(1);
-                }
+                    .binary_search_by_key(endpoint, counted)
+                    .is_err();
+                let verdict = verdict_on(&mut tally, *endpoint);
+                verdict.down = verdict.down.saturating_add(1);
+                verdict.seen = verdict.seen.saturating_add(u16::from(uncounted));
+            }
+            for endpoint in &facts.evacuating {
+                let verdict = verdict_on(&mut tally, *endpoint);
+                verdict.evacuating = verdict.evacuating.saturating_add(1);
             }
         }
-        tally
-            .into_iter()
-            .map(|(endpoint, (down, seen))| PeerVerdict {
-                endpoint,
-                down,
-                seen,
-            })
-            .collect()
+        tally.into_values().collect()
     }
 
     /// Who sees what of one endpoint.
@@ -215,6 +211,18 @@ impl ClusterView {
             .filter(move |(_, held)| held.record.fingerprint != fingerprint)
             .map(|(member, _)| member)
     }
+}
+
+fn verdict_on(
+    tally: &mut BTreeMap<EndpointId, PeerVerdict>,
+    endpoint: EndpointId,
+) -> &mut PeerVerdict {
+    tally.entry(endpoint).or_insert(PeerVerdict {
+        endpoint,
+        down: 0,
+        evacuating: 0,
+        seen: 0,
+    })
 }
 
 #[cfg(test)]
@@ -292,14 +300,19 @@ mod tests {
 
     #[test]
     fn verdicts_count_every_peer_that_knows_the_endpoint_once() {
-        let verdict = |last, down, seen| PeerVerdict {
+        let verdict = |last, down, evacuating, seen| PeerVerdict {
             endpoint: endpoint(last),
             down,
+            evacuating,
             seen,
         };
         assert_eq!(
             view().verdicts("emqx"),
-            [verdict(1, 2, 2), verdict(2, 0, 2), verdict(3, 1, 1)]
+            [
+                verdict(1, 2, 0, 2),
+                verdict(2, 0, 1, 2),
+                verdict(3, 1, 0, 1)
+            ]
         );
         assert!(
             view()

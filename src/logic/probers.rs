@@ -34,6 +34,18 @@ impl ProberSet {
         Self { own, live, probers }
     }
 
+    /// The same with other live members.
+    #[must_use]
+    pub fn with_live(&self, live: impl IntoIterator<Item = String>) -> Self {
+        let probers = u32::try_from(self.probers).unwrap_or(u32::MAX);
+        Self::new(self.own.clone(), live, probers)
+    }
+
+    /// Whether `member` probes the endpoint.
+    pub fn probed_by(&self, endpoint: EndpointId, member: &str) -> bool {
+        probes(endpoint, member, &self.live, self.probers)
+    }
+
     /// Whether this member probes the endpoint.
     pub fn probes(&self, endpoint: EndpointId) -> bool {
         probes(endpoint, &self.own, &self.live, self.probers)

@@ -25,6 +25,8 @@ pub struct EndpointView {
     pub why: String,
     /// Taken out by an operator (here or, by gossip, elsewhere).
     pub drain: bool,
+    /// The state is what other members see: told to people, and not told to other members as our own word.
+    pub second_hand: bool,
     /// The last answer time of a good probe.
     pub latency: Option<Duration>,
 }

@@ -4,7 +4,7 @@ use super::Pool;
 use crate::logic::balance::EndpointTraffic;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::event::PoolEvent;
-use crate::logic::pool_state::{Effects, PoolState, Transition};
+use crate::logic::pool_state::{Effects, PoolState, PoolStateSettings, Transition};
 use crate::logic::snapshot::{EndpointState, PoolSnapshot};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,21 +18,25 @@ pub(super) struct Actor {
     publish: watch::Sender<Arc<PoolSnapshot>>,
     recheck: mpsc::Sender<EndpointId>,
     traffic: Vec<EndpointTraffic>,
+    judging: watch::Receiver<PoolStateSettings>,
 }
 
 impl Actor {
-    pub(super) const fn new(
+    pub(super) fn new(
         pool: Arc<Pool>,
         state: PoolState,
         publish: watch::Sender<Arc<PoolSnapshot>>,
         recheck: mpsc::Sender<EndpointId>,
     ) -> Self {
+        // Subscribed here and not in the task: a change before its first step must not be missed.
+        let judging = pool.judging();
         Self {
             pool,
             state,
             publish,
             recheck,
             traffic: Vec::new(),
+            judging,
         }
     }
 
@@ -49,7 +53,13 @@ impl Actor {
                 () = cancel.cancelled() => return,
                 () = at(timer) => self.tick(),
                 () = self.pool.emptied().notified() => self.tick(),
-                // The handle holds a sender, so the queue outlives the task.
+                // The handle holds the senders, so both channels outlive the task.
+                Ok(()) = self.judging.changed() => {
+                    let settings = self.judging.borrow_and_update().clone();
+                    self.state.configure(settings);
+                    self.tell_picker();
+                    self.tick();
+                }
                 Some(event) = inbox.recv() => self.apply(event),
             }
         }
@@ -82,11 +92,9 @@ impl Actor {
             self.pool.picker().count_ejection(endpoint);
         }
         if effects.changed {
-            let listings = self.state.listings();
-            let snapshot = Arc::new(self.state.snapshot());
             // The picker first: whoever reads the snapshot finds it obeyed.
-            self.pool.picker().set_endpoints(&listings);
-            self.publish.send_replace(snapshot);
+            self.tell_picker();
+            self.publish.send_replace(Arc::new(self.state.snapshot()));
             self.pool.changed().notify_one();
             self.pool.wake_all_waiting();
         }
@@ -98,6 +106,11 @@ impl Actor {
                 tracing::debug!(pool = self.pool.name(), %endpoint, "probe queue is full, the regular probe must do");
             }
         }
+    }
+
+    fn tell_picker(&self) {
+        let listings = self.state.listings();
+        self.pool.picker().set_endpoints(&listings);
     }
 
     fn log(&self, transition: &Transition) {

@@ -32,6 +32,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub struct Pool {
     name: String,
     settings: ArcSwap<Settings>,
+    /// The part of the settings that the actor judges by.
+    judging: watch::Sender<PoolStateSettings>,
     /// Held for one pick or one bookkeeping step, never over an `.await`.
     picker: Mutex<Picker>,
     events: mpsc::Sender<PoolEvent>,
@@ -82,13 +84,15 @@ impl Pool {
         cancel: &CancellationToken,
     ) -> Arc<Self> {
         let now = tokio::time::Instant::now().into_std();
-        let state = PoolState::new(state_settings(&settings, thresholds), seed);
+        let (judging, _) = watch::channel(state_settings(&settings, thresholds));
+        let state = PoolState::new(judging.borrow().clone(), seed);
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (publish, snapshot) = watch::channel(Arc::new(state.snapshot()));
         let pool = Arc::new(Self {
             name: settings.name.clone(),
             picker: Mutex::new(Picker::new(picker_settings(&settings), seed, now)),
             settings: ArcSwap::from_pointee(settings),
+            judging,
             events,
             events_dropped: AtomicU64::new(0),
             snapshot,
@@ -110,6 +114,15 @@ impl Pool {
     /// The settings in force.
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
+    }
+
+    /// Takes new settings, for a reload. Connections that are there stay, whatever the new limits say; the name stays.
+    pub fn reconfigure(&self, settings: Settings, thresholds: Thresholds) {
+        self.picker().configure(picker_settings(&settings));
+        self.judging
+            .send_replace(state_settings(&settings, thresholds));
+        self.settings.store(Arc::new(settings));
+        self.wake_all_waiting();
     }
 
     /// Where discovery, health, cluster and operators send to. Bounded to 1024: wait for room.
@@ -204,9 +217,13 @@ impl Pool {
                 .map(EndpointView::id)
                 .collect()
         };
-        let down = among(|view| matches!(view.state, EndpointState::Down | EndpointState::Ejected));
+        // First-hand alone: an echo of our own words would keep a verdict alive for ever.
+        let down = among(|view| {
+            matches!(view.state, EndpointState::Down | EndpointState::Ejected) && !view.second_hand
+        });
         // What an operator drained is told as such already.
-        let evacuating = among(|view| view.state == EndpointState::Draining && !view.drain);
+        let evacuating =
+            among(|view| view.state == EndpointState::Draining && !view.drain && !view.second_hand);
         let picker = self.picker();
         PoolFacts {
             counts: picker.counts(),
@@ -262,6 +279,10 @@ impl Pool {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.room.notify_waiters();
         }
+    }
+
+    pub(super) fn judging(&self) -> watch::Receiver<PoolStateSettings> {
+        self.judging.subscribe()
     }
 
     pub(super) const fn emptied(&self) -> &Notify {

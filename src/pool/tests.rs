@@ -109,6 +109,10 @@ async fn settle() {
     }
 }
 
+fn must_be_send<T: Send>(value: T) -> T {
+    value
+}
+
 fn settings() -> Settings {
     Settings::named("emqx")
 }
@@ -236,6 +240,7 @@ async fn a_cancelled_wait_leaves_no_count() {
     let wait = scene
         .pool
         .pick_until(&waiting, Instant::now() + Duration::from_secs(20));
+    let wait = must_be_send(wait);
     assert!(
         tokio::time::timeout(Duration::from_secs(1), wait)
             .await
@@ -436,4 +441,69 @@ async fn metrics_are_encoded() {
             .iter()
             .all(|state| text.contains(state.label()))
     );
+}
+
+/// 500 clients per second for 30 s over three endpoints, of which the first is ill. Gives the failed attempts.
+async fn failures_with_one_ill(failure: ConnectFailure, fails_after: Duration) -> u64 {
+    let scene = Scene::up(3, settings()).await;
+    let mut joined = Vec::new();
+    let mut waiting = std::collections::VecDeque::new();
+    let start = Instant::now();
+    for _ in 0..15_000 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        while waiting
+            .front()
+            .is_some_and(|(due, _)| *due <= Instant::now())
+        {
+            let (_, slot): (Instant, Slot) = waiting.pop_front().unwrap();
+            slot.failed(failure);
+        }
+        let mut slot = scene.pick().unwrap();
+        if slot.endpoint() == id(1) {
+            waiting.push_back((Instant::now() + fails_after, slot));
+        } else {
+            slot.established();
+            joined.push(slot);
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(31));
+    assert!(
+        scene.pool.report()[0].ejections_total >= 2,
+        "tried again, ejected again"
+    );
+    scene.pool.report()[0].failures_total.iter().sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_never_answers_costs_few_attempts() {
+    let failures =
+        failures_with_one_ill(ConnectFailure::ConnackTimeout, Duration::from_secs(5)).await;
+    assert!(failures <= 80, "{failures}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_accepts_and_closes_costs_few_attempts() {
+    let fails_after = Duration::from_millis(3);
+    let failures = failures_with_one_ill(ConnectFailure::ClosedBeforeConnack, fails_after).await;
+    assert!(failures <= 20, "{failures}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_rule_at_once() {
+    let scene = Scene::up(1, settings()).await;
+    let slots: Vec<Slot> = (0..3).map(|_| scene.pick().unwrap()).collect();
+    let limited = Settings {
+        max_connections: Some(3),
+        ..settings()
+    };
+    scene
+        .pool
+        .reconfigure(limited, Thresholds { rise: 1, fall: 1 });
+    settle().await;
+    assert_eq!(scene.pick().unwrap_err(), PickError::Saturated);
+    assert_eq!(scene.pool.settings().max_connections, Some(3));
+    drop(slots);
+    assert!(scene.pick().is_ok());
+    scene.probe(1, ProbeResult::Down("refused".into())).await;
+    assert_eq!(scene.states(), ["down"], "one bad probe is enough now");
 }

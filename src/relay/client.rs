@@ -139,7 +139,7 @@ impl Client {
                 Err(_) => return,
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

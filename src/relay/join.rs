@@ -13,7 +13,7 @@ use crate::logic::close_reason::CloseReason;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::event::ConnectFailure;
 use crate::logic::mqtt::{Decoded, FirstReply, Version, connack_unavailable, decode_first_reply};
-use crate::logic::proxy_protocol::{Header, TlsInfo};
+use crate::logic::proxy_protocol::{Header, TlsInfo, encode_v1, encode_v2};
 use crate::pool::{PickRequest, ProxyProtocol, Settings as PoolSettings, Slot};
 use std::future::poll_fn;
 use std::io;
@@ -104,7 +104,7 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
 fn last_word(version: Option<Version>, reply: Vec<u8>) -> Option<Vec<u8>> {
     let version = version?;
     Some(if reply.is_empty() {
-        connack_unavailable(version)
+        connack_unavailable(version).to_vec()
     } else {
         reply
     })
@@ -374,7 +374,7 @@ async fn read_reply(
                 ..
             }) => {
                 if connack.is_accepted() {
-                    let server_keep_alive_s = connack.server_keep_alive;
+                    let server_keep_alive_s = connack.properties.server_keep_alive();
                     return Ok(Verdict::Accepted {
                         reply,
                         server_keep_alive_s,
@@ -424,8 +424,8 @@ fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
         tls,
     };
     match protocol {
-        ProxyProtocol::V1 => header.encode_v1(),
-        _ => header.encode_v2(),
+        ProxyProtocol::V1 => encode_v1(&header),
+        _ => encode_v2(&header),
     }
 }
 

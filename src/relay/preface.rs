@@ -70,7 +70,7 @@ pub(super) async fn read(
             Ok(facts) => connect = Some(facts),
             Err(Refusal::Closed(end)) => return Err(end),
             Err(Refusal::Answered(end, answer)) => {
-                farewell(client, &answer).await;
+                farewell(client, answer).await;
                 return Err(end);
             }
         }
@@ -130,7 +130,7 @@ fn tls_failed(error: TlsError) -> End {
 enum Refusal {
     Closed(End),
     /// The specification allows an answer.
-    Answered(End, Vec<u8>),
+    Answered(End, &'static [u8]),
 }
 
 async fn read_connect(

@@ -5,6 +5,7 @@ use super::session::Context;
 use super::settings::AccessLog;
 use crate::logic::close_reason::CloseReason;
 use crate::logic::endpoint::EndpointId;
+use crate::logic::error_chain::Chain;
 use crate::metrics::Tally;
 use slab::Slab;
 use std::net::SocketAddr;
@@ -258,21 +259,6 @@ impl Drop for Guard {
         }
         context.tallies.closed[end.reason.index()].add(1);
         self.log(&end);
-    }
-}
-
-/// An error and its causes, once each.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(error) = next {
-            write!(f, ": {error}")?;
-            next = error.source();
-        }
-        Ok(())
     }
 }
 

@@ -11,5 +11,5 @@ mod stream;
 
 pub use info::TlsFacts;
 pub use settings::{ClientAuth, MinVersion, ServerSettings};
-pub use store::{CertificateError, Collector, Store};
+pub use store::{CertificateError, Collector, Prepared, Store};
 pub use stream::{Scratch, ServerStream, TlsError};

@@ -2,9 +2,8 @@
 
 use super::settings::{ClientAuth, MinVersion, ServerSettings};
 use super::sni::NotingResolver;
+use crate::metrics::{self, DescriptorEncoder, Families};
 use arc_swap::ArcSwap;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::gauge::ConstGauge;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -56,13 +55,17 @@ pub enum CertificateError {
     },
 }
 
-/// The TLS identity of one listener. Handshakes take the current one; [`Store::reload`] swaps it.
+/// The TLS identity of one listener. Handshakes take the current one; [`Store::commit`] swaps it.
 #[derive(Debug)]
 pub struct Store {
     name: String,
     settings: ServerSettings,
     current: ArcSwap<Identity>,
 }
+
+/// Files that were read and are good.
+#[derive(Debug)]
+pub struct Prepared(Identity);
 
 #[derive(Debug)]
 struct Identity {
@@ -82,11 +85,14 @@ impl Store {
         })
     }
 
-    /// Reads the files again. On an error the current identity stays.
-    pub fn reload(&self) -> Result<(), CertificateError> {
-        self.current
-            .store(Arc::new(Identity::read(&self.settings)?));
-        Ok(())
+    /// Reads the files again; nothing changes before [`Store::commit`].
+    pub fn prepare(&self) -> Result<Prepared, CertificateError> {
+        Identity::read(&self.settings).map(Prepared)
+    }
+
+    /// Takes what was prepared: the next handshake uses it.
+    pub fn commit(&self, prepared: Prepared) {
+        self.current.store(Arc::new(prepared.0));
     }
 
     /// What the next handshake uses.
@@ -207,23 +213,21 @@ fn not_after(chain: &[CertificateDer<'_>]) -> i64 {
 #[derive(Debug)]
 pub struct Collector(pub Vec<Arc<Store>>);
 
-impl prometheus_client::collector::Collector for Collector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+impl metrics::Collector for Collector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut family = encoder.encode_descriptor(
+        Families::new(encoder).gauge(
             "tidegate_certificate_expiry_timestamp_seconds",
             "When the certificate of the listener expires, seconds since the epoch",
-            None,
-            prometheus_client::metrics::MetricType::Gauge,
-        )?;
-        for store in &self.0 {
-            let labels = [("listener", store.name.as_str())];
-            ConstGauge::new(store.current.load().not_after)
-                .encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+            self.0.iter().map(|store| {
+                (
+                    [("listener", store.name.as_str())],
+                    store.current.load().not_after,
+                )
+            }),
+        )
     }
 }
 
@@ -260,7 +264,7 @@ mod tests {
         write_pair(&dir);
         let store = Store::load("mqtts", &settings(&dir)).unwrap();
         assert!(store.current.load().not_after > 1_700_000_000);
-        store.reload().unwrap();
+        store.commit(store.prepare().unwrap());
         std::fs::remove_dir_all(dir).unwrap();
     }
 
@@ -272,7 +276,7 @@ mod tests {
         let before = store.server_config();
         std::fs::write(dir.join("server.crt"), "no certificate").unwrap();
         assert!(matches!(
-            store.reload(),
+            store.prepare(),
             Err(CertificateError::Empty { .. })
         ));
         assert!(Arc::ptr_eq(&before, &store.server_config()));

@@ -10,6 +10,7 @@
 mod support;
 
 mod config;
+mod process;
 mod relay;
 mod rig;
 mod support_smoke;

@@ -30,8 +30,9 @@ async fn read_to_end(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8
 #[tokio::test]
 async fn every_version_connects_plain_and_tls_and_the_connect_is_replayed_unchanged() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
-    let mut connection = 0;
+    let rig = Rig::start(&[broker.addr()], "", "");
+    rig.wait_eligible(1).await;
+    let mut connection = broker.accepted();
     for door in [rig.plain(), rig.tls()] {
         for version in Version::ALL {
             let connect = Connect {
@@ -55,9 +56,9 @@ async fn every_version_connects_plain_and_tls_and_the_connect_is_replayed_unchan
 #[tokio::test]
 async fn a_megabyte_passes_both_ways_through_tls_and_plain() {
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
-    for _ in 0..2 {
-        let mut stream = rig.tcp().open().await.unwrap();
+    let rig = Rig::start(&[broker.addr()], "", "");
+    for door in [rig.tcp(), rig.tcps()] {
+        let mut stream = door.open().await.unwrap();
         let data: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         let mut back = vec![0; data.len()];
         let (mut reader, mut writer) = tokio::io::split(&mut stream);
@@ -76,7 +77,7 @@ async fn clients_spread_evenly_over_three_endpoints() {
         broker(Script::Serve).await,
     ];
     let addrs: Vec<_> = brokers.iter().map(FakeBroker::addr).collect();
-    let rig = Rig::start(&addrs, "", "").await;
+    let rig = Rig::start(&addrs, "", "");
     rig.wait_eligible(3).await;
     let mut clients = Vec::new();
     for index in 0..30 {
@@ -115,7 +116,7 @@ async fn an_endpoint_that_fails_is_bypassed_before_the_client_notices() {
             }
             None => (closed.addr(), None),
         };
-        let rig = Rig::start(&[bad_addr, good.addr()], "", "connack_timeout = \"100ms\"").await;
+        let rig = Rig::start(&[bad_addr, good.addr()], "", "connack_timeout = \"100ms\"");
         rig.wait_eligible(if failure == "refused" { 1 } else { 2 })
             .await;
         let mut clients = Vec::new();
@@ -143,7 +144,7 @@ async fn an_endpoint_that_fails_is_bypassed_before_the_client_notices() {
 async fn a_refusal_that_every_broker_would_give_reaches_the_client() {
     for (version, code) in [(Version::V5, 0x86), (Version::V311, 4)] {
         let broker = broker(Script::Connack(code)).await;
-        let rig = Rig::start(&[broker.addr()], "", "").await;
+        let rig = Rig::start(&[broker.addr()], "", "");
         let refused = Client::connect(&rig.plain(), &Connect::new(version, "bad")).await;
         assert!(
             matches!(refused, Err(ConnectError::Refused(c)) if c == code),
@@ -157,7 +158,7 @@ async fn a_refusal_that_every_broker_would_give_reaches_the_client() {
 #[tokio::test]
 async fn without_an_endpoint_the_client_is_told_that_the_server_is_unavailable() {
     let closed = ClosedPort::new(any()).unwrap();
-    let rig = Rig::start(&[closed.addr()], "join_timeout = \"300ms\"", "").await;
+    let rig = Rig::start(&[closed.addr()], "join_timeout = \"300ms\"", "");
     for (version, code) in [(Version::V5, 0x88), (Version::V311, 3), (Version::V31, 3)] {
         let refused = Client::connect(&rig.plain(), &Connect::new(version, "c")).await;
         assert!(
@@ -175,8 +176,7 @@ async fn a_black_hole_costs_one_dial_time_out() {
         &[hole.addr(), good.addr()],
         "",
         "connect_timeout = \"100ms\"",
-    )
-    .await;
+    );
     for index in 0..3 {
         Client::connect(
             &rig.plain(),
@@ -194,8 +194,7 @@ async fn hostile_first_bytes_are_closed_and_counted() {
         &[broker.addr()],
         "preface_timeout = \"300ms\"\npreface_bytes_max = \"1KiB\"",
         "",
-    )
-    .await;
+    );
     let huge = [0x10, 0xff, 0xff, 0xff, 0x7f];
     for (bytes, reason, answer) in [
         (
@@ -238,7 +237,7 @@ async fn hostile_first_bytes_are_closed_and_counted() {
 #[tokio::test]
 async fn a_connect_in_single_bytes_is_served() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let rig = Rig::start(&[broker.addr()], "", "");
     let mut stream = rig.plain().open().await.unwrap();
     for byte in Connect::new(Version::V5, "slow").bytes() {
         stream.write_all(&[byte]).await.unwrap();
@@ -251,7 +250,7 @@ async fn a_connect_in_single_bytes_is_served() {
 #[tokio::test]
 async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let rig = Rig::start(&[broker.addr()], "", "");
     let mut bytes = Connect::new(Version::V311, "hasty").bytes();
     bytes.extend(packet::publish(
         Version::V311,
@@ -261,31 +260,19 @@ async fn packets_behind_the_connect_arrive_even_when_the_client_has_closed() {
         0,
     ));
     bytes.extend(packet::bare(packet::kind::DISCONNECT));
+    rig.wait_eligible(1).await;
+    let connection = broker.accepted();
     let mut stream = rig.plain().open().await.unwrap();
     stream.write_all(&bytes).await.unwrap();
     stream.shutdown().await.unwrap();
-    let before = broker.accepted();
-    broker.wait_accepted(before.max(1)).await;
-    for connection in 0..50 {
-        if connection < broker.accepted() && broker.received(connection).ends_with(&bytes) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    let all: Vec<_> = (0..broker.accepted())
-        .map(|connection| broker.received(connection))
-        .collect();
-    assert!(
-        all.iter().any(|received| received.ends_with(&bytes)),
-        "{all:?}"
-    );
+    assert_eq!(broker.wait_received(connection, bytes.len()).await, bytes);
 }
 
 #[tokio::test]
 async fn an_idle_client_is_closed_by_its_own_keep_alive() {
     let broker = broker(Script::Connack(0)).await;
     let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"\nidle_timeout = \"1h\"";
-    let rig = Rig::start(&[broker.addr()], listener, "").await;
+    let rig = Rig::start(&[broker.addr()], listener, "");
     let connect = Connect {
         keep_alive_s: 1,
         ..Connect::new(Version::V311, "idle")
@@ -300,7 +287,7 @@ async fn the_brokers_server_keep_alive_rules_over_the_clients() {
     // CONNACK, reason 0, properties: Server Keep Alive (0x13) 1 s.
     let broker = broker(Script::Answer(vec![0x20, 6, 0, 0, 3, 0x13, 0, 1])).await;
     let listener = "keep_alive_factor = 1.0\nkeep_alive_slack = \"0s\"";
-    let rig = Rig::start(&[broker.addr()], listener, "").await;
+    let rig = Rig::start(&[broker.addr()], listener, "");
     let connect = Connect {
         keep_alive_s: 600,
         ..Connect::new(Version::V5, "idle")
@@ -313,7 +300,7 @@ async fn the_brokers_server_keep_alive_rules_over_the_clients() {
 #[tokio::test]
 async fn a_tcp_client_may_close_one_half_and_read_on() {
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let rig = Rig::start(&[broker.addr()], "", "");
     let mut stream = rig.tcp().open().await.unwrap();
     stream.write_all(b"half").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -324,7 +311,7 @@ async fn a_tcp_client_may_close_one_half_and_read_on() {
 #[tokio::test]
 async fn a_broker_that_dies_closes_its_clients() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let rig = Rig::start(&[broker.addr()], "", "");
     let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "orphan"))
         .await
         .unwrap();
@@ -335,7 +322,7 @@ async fn a_broker_that_dies_closes_its_clients() {
 #[tokio::test]
 async fn limits_per_address_close_and_count() {
     let broker = broker(Script::Serve).await;
-    let rig = Rig::start(&[broker.addr()], "max_connections_per_address = 2", "").await;
+    let rig = Rig::start(&[broker.addr()], "max_connections_per_address = 2", "");
     let connect = |id: &str| Connect::new(Version::V5, id);
     let _first = Client::connect(&rig.plain(), &connect("1")).await.unwrap();
     let _second = Client::connect(&rig.plain(), &connect("2")).await.unwrap();
@@ -349,7 +336,7 @@ async fn limits_per_address_close_and_count() {
 async fn a_drain_says_unready_first_then_closes_what_is_left_and_ends() {
     let broker = broker(Script::Serve).await;
     let more = "[drain]\ndelay = \"300ms\"\ngrace = \"0s\"\nrate = 1000\ntimeout = \"10s\"";
-    let rig = Rig::start_with(&[broker.addr()], "", "", more).await;
+    let rig = Rig::start_with(&[broker.addr()], "", "", more);
     rig.wait_eligible(1).await;
     let mut client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "drained"))
         .await
@@ -370,7 +357,7 @@ async fn a_drain_says_unready_first_then_closes_what_is_left_and_ends() {
 #[tokio::test]
 async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start(&[broker.addr()], "", "").await;
+    let rig = Rig::start(&[broker.addr()], "", "");
     let mut stream = rig.tcp().open().await.unwrap();
     let data = vec![7_u8; 4_000_000];
     let (mut reader, mut writer) = tokio::io::split(&mut stream);
@@ -391,4 +378,26 @@ async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
     };
     let ((), total) = tokio::join!(send, receive);
     assert_eq!(total, data.len());
+}
+
+#[tokio::test]
+async fn the_instances_limit_is_shared_by_all_listeners_and_workers_and_makes_clients_wait() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start_with(&[broker.addr()], "", "", "[limits]\nmax_connections = 1");
+    let connect = |id: &str| Connect::new(Version::V5, id);
+    let first = Client::connect(&rig.tls(), &connect("1")).await.unwrap();
+    let waiting = tokio_util::task::TaskTracker::new().spawn({
+        let (door, connect) = (rig.plain(), connect("2"));
+        async move { Client::connect(&door, &connect).await.is_ok() }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(
+        !waiting.is_finished(),
+        "there is no room for a second client"
+    );
+    first.disconnect().await.unwrap();
+    assert!(
+        waiting.await.unwrap(),
+        "the first one's place is the second one's"
+    );
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidegate::app::{Instance, Signals};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// A running instance with one pool `brokers` and the listeners `mqtt`, `mqtts` and `tcp`.
+/// A running instance with one pool `brokers` and the listeners `mqtt`, `mqtts`, `tcp` and `tcps`.
 pub(crate) struct Rig {
     instance: Option<Instance>,
     pub(crate) authority: Authority,
@@ -18,12 +18,12 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// `listener` and `pool` are more TOML for every listener and for the pool.
-    pub(crate) async fn start(endpoints: &[SocketAddr], listener: &str, pool: &str) -> Self {
-        Self::start_with(endpoints, listener, pool, "").await
+    pub(crate) fn start(endpoints: &[SocketAddr], listener: &str, pool: &str) -> Self {
+        Self::start_with(endpoints, listener, pool, "")
     }
 
     /// `more` goes to the end of the file.
-    pub(crate) async fn start_with(
+    pub(crate) fn start_with(
         endpoints: &[SocketAddr],
         listener: &str,
         pool: &str,
@@ -64,6 +64,13 @@ name = "tcp"
 bind = "127.0.0.1:0"
 protocol = "tcp"
 pool = "brokers"
+{listener}
+[[listeners]]
+name = "tcps"
+bind = "127.0.0.1:0"
+protocol = "tcp"
+pool = "brokers"
+tls = {{ cert = "server.crt", key = "server.key", alpn = [] }}
 {listener}
 {more}
 [pools.brokers]
@@ -113,6 +120,14 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
         Door::plain(self.addr("tcp"))
     }
 
+    pub(crate) fn tcps(&self) -> Door {
+        Door::tls(
+            self.addr("tcps"),
+            "localhost",
+            self.authority.client_config(),
+        )
+    }
+
     pub(crate) async fn wait_eligible(&self, count: usize) {
         wait::until("eligible endpoints", || {
             self.instance().eligible_endpoints() == count
@@ -126,19 +141,7 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     /// GET of the admin API: status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = tokio::net::TcpStream::connect(self.instance().admin())
-            .await
-            .unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: rig\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let status = answer[9..12].parse().unwrap();
-        let body = answer
-            .split_once("\r\n\r\n")
-            .map(|(_, body)| body.to_owned())
-            .unwrap_or_default();
-        (status, body)
+        get(self.instance().admin(), path).await
     }
 
     /// Connections per endpoint as `/api/v1/pools` counts them, in the order of the addresses.
@@ -156,16 +159,7 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
 
     /// The value of one sample of `/metrics`, 0 when it is not there.
     pub(crate) async fn metric(&self, sample: &str) -> f64 {
-        let (_, body) = self.get("/metrics").await;
-        body.lines()
-            .find_map(|line| {
-                line.strip_prefix(sample)?
-                    .strip_prefix(' ')?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
-            .unwrap_or(0.0)
+        metric(self.instance().admin(), sample).await
     }
 
     /// Waits until a connection of `listener` has ended with `reason`.
@@ -193,4 +187,33 @@ impl Drop for Rig {
             );
         }
     }
+}
+
+/// GET of an admin API: status and body.
+pub(crate) async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = tokio::net::TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: rig\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer[9..12].parse().unwrap();
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .unwrap_or_default();
+    (status, body)
+}
+
+/// The value of one sample of the `/metrics` at `admin`, 0 when it is not there.
+pub(crate) async fn metric(admin: SocketAddr, sample: &str) -> f64 {
+    let (_, body) = get(admin, "/metrics").await;
+    body.lines()
+        .find_map(|line| {
+            line.strip_prefix(sample)?
+                .strip_prefix(' ')?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0.0)
 }

@@ -49,6 +49,48 @@ impl SourceFile {
         }
     }
 
+    /// The same file, all of it under `#[cfg(test)]`.
+    pub(crate) fn into_test_code(mut self) -> Self {
+        self.production = self.production.lines().map(|_| "\n").collect();
+        self
+    }
+
+    /// Paths (without `.rs` or `/mod.rs`) of the files that this one includes for tests alone.
+    pub(crate) fn test_files(&self) -> Vec<String> {
+        let folder = self.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let inside = self.path.trim_end_matches(".rs");
+        let home = if inside.ends_with("/mod") || inside == "src/lib" {
+            folder
+        } else {
+            inside
+        };
+        let mut found = Vec::new();
+        let mut marked = false;
+        let mut named = None;
+        for line in self.text.lines().map(str::trim) {
+            if line == "#[cfg(test)]" {
+                marked = true;
+            } else if let Some(path) = line.strip_prefix("#[path = \"") {
+                named = path
+                    .strip_suffix(".rs\"]")
+                    .map(|name| format!("{folder}/{name}"));
+            } else if let Some(name) = line
+                .strip_prefix("mod ")
+                .and_then(|rest| rest.strip_suffix(';'))
+            {
+                if marked {
+                    found.push(named.take().unwrap_or_else(|| format!("{home}/{name}")));
+                }
+                marked = false;
+                named = None;
+            } else if line.ends_with('{') || line.ends_with(';') {
+                marked = false;
+                named = None;
+            }
+        }
+        found
+    }
+
     /// How many lines the file has.
     pub(crate) fn lines(&self) -> usize {
         self.text.lines().count()
@@ -269,6 +311,15 @@ fn item_length(rest: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn files_of_tests_are_found_with_and_without_a_path() {
+        let text = "mod a;\n#[cfg(test)]\n#[expect(x, reason = \"y\")]\nmod shadow;\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\nmod tests;\n";
+        let found = SourceFile::new("src/logic/b.rs", text).test_files();
+        assert_eq!(found, ["src/logic/b/shadow", "src/logic/b_tests"]);
+        let found = SourceFile::new("src/logic/mod.rs", text).test_files();
+        assert_eq!(found, ["src/logic/shadow", "src/logic/b_tests"]);
+    }
+
     use super::*;
 
     #[test]

@@ -11,7 +11,8 @@
 
 use super::history::{History, LOOK_BACK_MAX_S};
 use super::rate::Rate;
-use super::table::{Row, Table};
+use super::row::Row;
+use super::table::Table;
 use crate::logic::endpoint::EndpointId;
 
 /// Estimates are taken afresh when older than this.
@@ -42,6 +43,8 @@ pub(super) struct Echo {
     peers: Vec<Peer>,
     /// Live peers with a smaller id.
     rank: u32,
+    /// Where the scan begins: ties go to another endpoint at every rank.
+    start: usize,
     /// Sum of S.
     peers_sum: f64,
     rho: f64,
@@ -93,6 +96,7 @@ impl Echo {
         self.rebuilt_at = None;
         let (members, rank) = (u64::from(self.members()), u64::from(self.rank));
         let endpoints = rows.len().max(1) as u64;
+        self.start = (self.rank as usize * rows.len()) / self.members() as usize;
         for (index, row) in rows.iter_mut().enumerate() {
             let index = index as u64;
             // Integer arithmetic, so that all instances agree to the bit.
@@ -115,6 +119,7 @@ impl Echo {
                 next += 1;
             }
         }
+        rows.iter_mut().for_each(Row::regate);
         self.peers_sum = rows.iter().map(|row| row.peers).sum();
     }
 
@@ -162,23 +167,29 @@ impl Echo {
         let own_sum = super::float(table.own_sum());
         let sum = own_sum + self.peers_sum;
         let own_share = if sum > 0.0 { own_sum / sum } else { 1.0 };
-        let start = (self.rank as usize * rows.len()) / self.members() as usize;
-
-        let mut best: Option<(usize, f64)> = None;
-        for index in (start..rows.len()).chain(0..start) {
-            let row = &rows[index];
-            if !row.takes(tier) {
-                continue;
-            }
+        let value = |row: &Row| {
             let total = row.total();
             let echo = row.echo_base + self.rho * row.dispatched;
-            let shape = (0.5 * (f64::from(row.own) - own_share * total)).clamp(-bound, bound);
-            let value = (total + 0.5 + echo + stagger * row.theta + shape) * row.weight_inverse;
-            if best.is_none_or(|(_, least)| value < least) {
-                best = Some((index, value));
+            let shape = (0.5 * (f64::from(row.own) - own_share * total))
+                .max(-bound)
+                .min(bound);
+            (total + 0.5 + echo + stagger * row.theta + shape) * row.weight_inverse
+        };
+
+        let start = self.start.min(rows.len());
+        let mut best = None;
+        let mut least = f64::INFINITY;
+        for (index, row) in rows[start..].iter().enumerate() {
+            if row.takes(tier) && value(row) < least {
+                (best, least) = (Some(start + index), value(row));
             }
         }
-        best.map(|(index, _)| index)
+        for (index, row) in rows[..start].iter().enumerate() {
+            if row.takes(tier) && value(row) < least {
+                (best, least) = (Some(index), value(row));
+            }
+        }
+        best
     }
 }
 

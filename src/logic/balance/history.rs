@@ -6,7 +6,7 @@
 //! nobody asks for an instant older than [`LOOK_BACK_MAX_S`], so the ring is as deep as that needs and no deeper.
 
 use super::rate::{Rate, decay};
-use super::table::Row;
+use super::row::Row;
 
 /// Least distance of two marks.
 const STEP_S: f64 = 0.010;
@@ -202,7 +202,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::balance::table::Row;
+    use crate::logic::balance::row::Row;
 
     /// One endpoint, dispatches at the given milliseconds; asks for the count at each (milliseconds, expected).
     fn check(dispatches_ms: &[f64], now_ms: f64, expected: &[(f64, f64)]) {

@@ -6,7 +6,7 @@
 //! endpoint. When the bucket of every eligible endpoint is empty the tier is beyond the cap as a whole, and the
 //! clients are spread by weight instead of refused.
 
-use super::table::Row;
+use super::row::Row;
 
 /// The bucket holds what comes in this long.
 const BURST_S: f64 = 0.1;

@@ -4,7 +4,7 @@
 //! peers' counts are their last record *plus an echo*: every peer runs the same rule, so since its record it has
 //! dispatched about as this instance has, scaled by its rate. Alone, the echo policy is weighted least connections.
 //!
-//! Reading order: `table` (rows, who may take a connection), `echo` (the default policy) with `history` and `rate`,
+//! Reading order: `row` and `table` (who may take a connection), `echo` (the default policy) with `history` and `rate`,
 //! `join_cap`, the other policies, and `picker`, which joins them.
 //!
 //! Absent on purpose: locks, clocks and queues (see `pool`), verdicts on endpoints (see `pool_state`: they arrive as
@@ -18,14 +18,23 @@ mod random_two;
 mod rate;
 mod rendezvous;
 mod round_robin;
+mod row;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
+mod shadow;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
 #[expect(clippy::similar_names, reason = "what a picker picked")]
 mod simulation;
 mod table;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any instant does as a beginning")]
+#[expect(clippy::similar_names, reason = "what a picker picked")]
+mod tests;
 
 pub use picker::{Picked, Picker};
-pub use table::{EndpointTraffic, SlotKey};
+pub use row::SlotKey;
+pub use table::EndpointTraffic;
 
 use crate::logic::endpoint::EndpointId;
 use std::net::IpAddr;
@@ -65,10 +74,11 @@ pub struct PickerSettings {
     pub policy: Policy,
     /// What is tried before the policy.
     pub affinity: Affinity,
-    /// Connections per endpoint over the whole tier, unless the endpoint has its own limit.
+    /// Connections per endpoint over the whole tier, unless the endpoint has its own limit. It is held by own counts
+    /// and the peers' records, so it may be overshot by what the peers dispatch to the endpoint before their record
+    /// arrives: their rate times the push gap (10 to 100 ms) and the delay of the network.
     pub max_connections: Option<u32>,
-    /// Own connections per endpoint that wait for their CONNACK, at least 1. 16 where the last attempt failed, and where
-    /// the last 16 were not answered.
+    /// Own connections per endpoint that wait for their CONNACK, at least 1.
     pub pending_max: u32,
     /// New connections per second and endpoint over the whole tier; 0 = no cap.
     pub join_rate: u32,

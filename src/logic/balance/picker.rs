@@ -7,7 +7,8 @@ use super::echo::{Echo, Peer};
 use super::history::History;
 use super::join_cap::JoinCap;
 use super::rate::Rate;
-use super::table::{EndpointTraffic, SlotKey, Survey, Table};
+use super::row::SlotKey;
+use super::table::{EndpointTraffic, Survey, Table};
 use super::{
     Affinity, Listing, PickReason, PickRequest, PickerSettings, Policy, Refusal, Standing,
     random_two, rendezvous, round_robin,
@@ -63,6 +64,7 @@ impl Picker {
             self.join_cap
                 .configure(settings.join_rate, self.table.listed_mut());
         }
+        self.table.bound_pending(settings.pending_max);
         self.settings = settings;
     }
 
@@ -109,8 +111,12 @@ impl Picker {
                 .share_by_rate(self.rate.at(now), self.echo.rates(), members);
         }
         self.join_cap.refill(now, self.table.listed_mut());
-        let survey = self.table.survey(request, self.settings.pending_max)?;
-        let (index, why) = self.choose(request, survey).ok_or(Refusal::NoEndpoint)?;
+        let chosen = self
+            .table
+            .survey(request.excluded)
+            .map(|survey| self.choose(request, survey));
+        self.table.readmit(request.excluded);
+        let (index, why) = chosen?.ok_or(Refusal::NoEndpoint)?;
         let total = self.table.dispatched_sum();
         self.history
             .observe(now, self.table.listed(), total, &self.rate);
@@ -130,14 +136,29 @@ impl Picker {
 
     fn choose(&mut self, request: &PickRequest<'_>, survey: Survey) -> Option<(usize, PickReason)> {
         let tier = survey.tier;
-        if !survey.within_cap {
-            let index = JoinCap::overdraw(self.table.listed_mut(), tier)?;
-            return Some((index, PickReason::JoinCapped));
+        if survey.eligible > 1
+            && let Some(choice) = self.choose_within_cap(request, tier)
+        {
+            return Some(choice);
         }
-        if survey.eligible == 1 {
-            let index = self.table.listed().iter().position(|row| row.takes(tier))?;
-            return Some((index, PickReason::OnlyOne));
-        }
+        // One is eligible, or none of several is within the join cap.
+        let index = JoinCap::overdraw(self.table.listed_mut(), tier)?;
+        let only = survey.eligible == 1;
+        Some((
+            index,
+            if only {
+                PickReason::OnlyOne
+            } else {
+                PickReason::JoinCapped
+            },
+        ))
+    }
+
+    fn choose_within_cap(
+        &mut self,
+        request: &PickRequest<'_>,
+        tier: u32,
+    ) -> Option<(usize, PickReason)> {
         if let Some(key) = self.affinity_key(request) {
             let unseen = self.echo.unseen();
             let sticky = rendezvous::choose_bounded(self.table.listed(), tier, key, unseen);
@@ -185,15 +206,14 @@ impl Picker {
     /// The broker has accepted the client. True if the endpoint is on trial: the verdict's owner wants to know.
     pub fn established(&mut self, key: SlotKey, now: Instant) -> bool {
         self.table.ledger_mut(key).last_success = Some(now);
-        self.table.row_mut(key).succeed()
+        self.table.succeeded(key, self.settings.pending_max)
     }
 
     /// A pending connection failed. True if it was the last one of a vanished endpoint.
     pub fn failed(&mut self, key: SlotKey, failure: ConnectFailure) -> bool {
         self.table.ledger_mut(key).failures_total[failure.index()] += 1;
         if failure != ConnectFailure::Local {
-            let row = self.table.row_mut(key);
-            row.failure_streak = row.failure_streak.saturating_add(1);
+            self.table.stumbled(key, self.settings.pending_max);
         }
         self.table.release(key, true)
     }

@@ -1,6 +1,6 @@
 //! The better of two random endpoints: needs no rank and no record to avoid herds.
 
-use super::table::Row;
+use super::row::Row;
 
 /// Two eligible endpoints by reservoir sampling, then the one with fewer connections per weight.
 pub(super) fn choose(rows: &[Row], tier: u32, rng: &mut fastrand::Rng) -> Option<usize> {

@@ -4,7 +4,7 @@
 //! The hash algorithm and its seed are part of the protocol between instances: never change one without the other
 //! instances.
 
-use super::table::Row;
+use super::row::Row;
 use crate::logic::endpoint::EndpointId;
 use std::net::IpAddr;
 use xxhash_rust::xxh3::xxh3_64_with_seed;

@@ -1,6 +1,6 @@
 //! Smooth weighted round robin: everybody gains its weight, the highest is taken and pays the sum.
 
-use super::table::Row;
+use super::row::Row;
 
 /// The endpoint whose turn it is.
 pub(super) fn choose(rows: &mut [Row], tier: u32) -> Option<usize> {

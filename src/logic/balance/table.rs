@@ -2,157 +2,11 @@
 //! still hold connections. The position among the listed is the index `b` of the echo policy: every instance with
 //! the same discovery answer computes the same.
 
-use super::{Listing, PickRequest, PickerSettings, Refusal, Standing};
+use super::row::{NO_TIER, Row, SlotKey};
+use super::{Listing, PickerSettings, Refusal, Standing};
 use crate::logic::endpoint::EndpointId;
 use crate::logic::event::ConnectFailure;
 use std::time::Instant;
-
-/// Names a row for as long as connections are counted on it, whatever comes and goes beside it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SlotKey(pub(super) u32);
-
-/// Pending connections on an endpoint that failed more recently than it succeeded, or that has been silent while as
-/// many were sent to it. The second is what bounds the clients that a hung broker takes down with it before its first
-/// time-out: it accepts, so nothing fails for seconds.
-const PENDING_MAX_CAUTIOUS: u32 = 16;
-
-/// A tier that nothing belongs to.
-const NO_TIER: u32 = u32::MAX;
-
-/// One endpoint: what a pick reads.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) id: EndpointId,
-    pub(super) key: SlotKey,
-    pub(super) standing: Standing,
-    pub(super) weight: f64,
-    pub(super) weight_inverse: f64,
-    pub(super) priority: u16,
-    /// Over the whole tier; `u32::MAX` for none.
-    pub(super) max_connections: u32,
-    /// Own connections, pending and established.
-    pub(super) own: u32,
-    /// Those of `own` that wait for their CONNACK.
-    pub(super) pending: u32,
-    /// Own dispatches ever. A float holds whole numbers exactly up to 2^53.
-    pub(super) dispatched: f64,
-    /// Sum over the live peers' records: S.
-    pub(super) peers: f64,
-    /// X of the echo: minus what was dispatched before the peers' records were taken, in their proportions.
-    pub(super) echo_base: f64,
-    /// The rank's offset on this row, 0 to 1.
-    pub(super) theta: f64,
-    /// Join cap tokens.
-    pub(super) tokens: f64,
-    /// Current value of smooth weighted round robin.
-    pub(super) turn: f64,
-    /// Of the id, for rendezvous.
-    pub(super) hash: u64,
-    /// Failed attempts since the last success.
-    pub(super) failure_streak: u32,
-    /// Dispatches since the last success.
-    unanswered: u32,
-    /// Result of the last survey; [`NO_TIER`] = not eligible.
-    tier: u32,
-}
-
-impl Row {
-    /// Connections over the tier as far as records tell: T.
-    pub(super) fn total(&self) -> f64 {
-        f64::from(self.own) + self.peers
-    }
-
-    /// Eligible in the surveyed tier and within the join cap.
-    pub(super) fn takes(&self, tier: u32) -> bool {
-        self.tier == tier && self.tokens >= 1.0
-    }
-
-    /// Eligible in the surveyed tier, tokens or not.
-    pub(super) const fn belongs(&self, tier: u32) -> bool {
-        self.tier == tier
-    }
-
-    fn pending_max(&self, pending_max: u32) -> u32 {
-        if matches!(self.standing, Standing::Trial) {
-            1
-        } else if self.failure_streak > 0 || self.unanswered >= PENDING_MAX_CAUTIOUS {
-            pending_max.min(PENDING_MAX_CAUTIOUS)
-        } else {
-            pending_max
-        }
-    }
-
-    /// A client was accepted. True if the endpoint is on trial.
-    pub(super) fn succeed(&mut self) -> bool {
-        debug_assert!(self.pending > 0, "a connection is established once");
-        self.pending = self.pending.saturating_sub(1);
-        self.failure_streak = 0;
-        self.unanswered = 0;
-        self.standing == Standing::Trial
-    }
-
-    /// Proven endpoints before unproven ones, then by priority.
-    fn tier_when_open(&self) -> u32 {
-        u32::from(self.standing == Standing::Unproven) << 16 | u32::from(self.priority)
-    }
-
-    fn judge(&self, request: &PickRequest<'_>, pending_max: u32) -> Result<u32, Refusal> {
-        if self.standing == Standing::Closed {
-            Err(Refusal::NoEndpoint)
-        } else if !request.excluded.is_empty() && request.excluded.contains(&self.id) {
-            Err(Refusal::Excluded)
-        } else if self.max_connections != u32::MAX
-            && self.total() >= f64::from(self.max_connections)
-        {
-            Err(Refusal::Full)
-        } else if self.pending >= self.pending_max(pending_max) {
-            Err(Refusal::Pending)
-        } else {
-            Ok(self.tier_when_open())
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_test() -> Self {
-        let id = EndpointId(std::net::SocketAddr::from(([127, 0, 0, 1], 1883)));
-        Self::new(id, SlotKey(0))
-    }
-
-    fn new(id: EndpointId, key: SlotKey) -> Self {
-        Self {
-            id,
-            key,
-            standing: Standing::Closed,
-            weight: 1.0,
-            weight_inverse: 1.0,
-            priority: 0,
-            max_connections: u32::MAX,
-            own: 0,
-            pending: 0,
-            dispatched: 0.0,
-            peers: 0.0,
-            echo_base: 0.0,
-            theta: 0.0,
-            tokens: f64::INFINITY,
-            turn: 0.0,
-            hash: super::rendezvous::hash_endpoint(id),
-            failure_streak: 0,
-            unanswered: 0,
-            tier: NO_TIER,
-        }
-    }
-
-    fn list(&mut self, listing: &Listing, settings: &PickerSettings) {
-        self.weight = f64::from(listing.weight.max(1));
-        self.weight_inverse = self.weight.recip();
-        self.priority = listing.priority;
-        self.max_connections = listing
-            .max_connections
-            .or(settings.max_connections)
-            .unwrap_or(u32::MAX);
-        self.standing = listing.standing;
-    }
-}
 
 /// Totals of an endpoint that no pick reads.
 #[derive(Clone, Debug, Default)]
@@ -195,8 +49,6 @@ pub(super) struct Survey {
     pub(super) tier: u32,
     /// Eligible endpoints in it.
     pub(super) eligible: u32,
-    /// At least one of them is within the join cap.
-    pub(super) within_cap: bool,
 }
 
 /// All rows.
@@ -299,43 +151,78 @@ impl Table {
         rows.push(row);
     }
 
-    /// Who is eligible: marks the rows with their tier.
-    pub(super) fn survey(
-        &mut self,
-        request: &PickRequest<'_>,
-        pending_max: u32,
-    ) -> Result<Survey, Refusal> {
+    /// Who is eligible. Excluded rows are shut until [`Table::readmit`].
+    pub(super) fn survey(&mut self, excluded: &[EndpointId]) -> Result<Survey, Refusal> {
+        for id in excluded {
+            if let Some(row) = self.find_listed(*id) {
+                row.gate = NO_TIER;
+            }
+        }
         let mut survey = Survey {
             tier: NO_TIER,
             eligible: 0,
-            within_cap: false,
         };
-        let mut refusal = Refusal::NoEndpoint;
-        for row in &mut self.rows[..self.listed] {
-            row.tier = NO_TIER;
-            match row.judge(request, pending_max) {
-                Ok(tier) => {
-                    row.tier = tier;
-                    if tier < survey.tier {
-                        survey = Survey {
-                            tier,
-                            eligible: 0,
-                            within_cap: false,
-                        };
-                    }
-                    if tier == survey.tier {
-                        survey.eligible += 1;
-                        survey.within_cap |= row.tokens >= 1.0;
-                    }
-                }
-                Err(cause) => refusal = refusal.max(cause),
+        for row in self.listed() {
+            if row.gate < survey.tier {
+                survey = Survey {
+                    tier: row.gate,
+                    eligible: 1,
+                };
+            } else {
+                survey.eligible += u32::from(row.gate == survey.tier);
             }
         }
-        if survey.eligible == 0 {
-            Err(refusal)
+        if survey.tier == NO_TIER {
+            Err(self.refusal(excluded))
         } else {
             Ok(survey)
         }
+    }
+
+    /// Undoes what [`Table::survey`] did for this request.
+    pub(super) fn readmit(&mut self, excluded: &[EndpointId]) {
+        for id in excluded {
+            if let Some(row) = self.find_listed(*id) {
+                row.regate();
+            }
+        }
+    }
+
+    fn find_listed(&mut self, id: EndpointId) -> Option<&mut Row> {
+        let index = self.listed().binary_search_by_key(&id, |row| row.id).ok()?;
+        self.rows.get_mut(index)
+    }
+
+    fn refusal(&self, excluded: &[EndpointId]) -> Refusal {
+        let refusals = self
+            .listed()
+            .iter()
+            .filter_map(|row| row.judge(excluded).err());
+        refusals.max().unwrap_or(Refusal::NoEndpoint)
+    }
+
+    /// A new bound on pending connections for every row.
+    pub(super) fn bound_pending(&mut self, pending_max: u32) {
+        for row in &mut self.rows {
+            row.bound_pending(pending_max);
+        }
+    }
+
+    /// An attempt on an endpoint failed.
+    pub(super) fn stumbled(&mut self, key: SlotKey, pending_max: u32) {
+        let row = self.row_mut(key);
+        row.failure_streak = row.failure_streak.saturating_add(1);
+        row.bound_pending(pending_max);
+    }
+
+    /// An attempt succeeded. True if the endpoint is on trial.
+    pub(super) fn succeeded(&mut self, key: SlotKey, pending_max: u32) -> bool {
+        let row = self.row_mut(key);
+        debug_assert!(row.pending > 0, "a connection is established once");
+        row.pending = row.pending.saturating_sub(1);
+        row.failure_streak = 0;
+        row.bound_pending(pending_max);
+        row.standing == Standing::Trial
     }
 
     /// Counts a dispatch on a listed row.
@@ -343,9 +230,9 @@ impl Table {
         let row = &mut self.rows[index];
         row.own += 1;
         row.pending += 1;
-        row.unanswered = row.unanswered.saturating_add(1);
         row.dispatched += 1.0;
         row.tokens -= 1.0;
+        row.regate();
         self.own_sum += 1;
         self.dispatched_sum += 1.0;
         self.ledgers[row.key.0 as usize].picks_total += 1;
@@ -376,6 +263,7 @@ impl Table {
         debug_assert!(row.own >= u32::from(pending), "a connection ends once");
         row.own = row.own.saturating_sub(1);
         row.pending = row.pending.saturating_sub(u32::from(pending));
+        row.regate();
         let emptied = row.own == 0;
         if index < self.listed {
             self.own_sum = self.own_sum.saturating_sub(1);

@@ -3,8 +3,8 @@
 use super::takes_connections;
 use crate::logic::balance::{Listing, Standing};
 use crate::logic::endpoint::{EndpointId, Target};
-use crate::logic::event::PeerVerdict;
-use crate::logic::health_state::{HealthState, Verdict};
+use crate::logic::event::{PeerVerdict, ProbeResult};
+use crate::logic::health_state::{HealthState, Thresholds, Verdict};
 use crate::logic::outlier::{Outlier, Phase};
 use crate::logic::snapshot::{EndpointState, EndpointView};
 use std::collections::BTreeSet;
@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 pub(super) struct Member {
     /// Not in discovery's last answer.
     pub(super) vanished: bool,
-    pub(super) health: HealthState,
+    health: HealthState,
+    /// The verdict of `health` is other members' work.
+    relayed: bool,
     pub(super) outlier: Outlier,
     /// Live peers that call it down, and have a verdict.
     peers: Option<PeerVerdict>,
@@ -29,6 +31,7 @@ impl Member {
         Self {
             vanished: false,
             health: HealthState::default(),
+            relayed: false,
             outlier: Outlier::default(),
             peers: None,
             rechecked_at: None,
@@ -38,8 +41,24 @@ impl Member {
                 why: String::new(),
                 drain: false,
                 latency: None,
+                second_hand: false,
             },
         }
+    }
+
+    /// Takes the result of a probe of our own.
+    pub(super) fn probed(&mut self, result: ProbeResult, thresholds: Thresholds) {
+        if std::mem::take(&mut self.relayed) {
+            // Their verdict is no row of ours to continue.
+            self.health = HealthState::default();
+        }
+        self.health.probed(result, thresholds);
+    }
+
+    /// Takes the verdict of the members that probe for us.
+    pub(super) fn probed_by_peers(&mut self, result: ProbeResult) {
+        self.relayed = true;
+        self.health.relayed(result);
     }
 
     /// It is in discovery's answer. True if that changes what is shown.
@@ -77,7 +96,20 @@ impl Member {
         due
     }
 
-    fn judge(&self, drained: bool) -> (EndpointState, &str) {
+    /// State, why, and whether that is other members' word.
+    fn judge(&self, drained: bool) -> (EndpointState, &str, bool) {
+        let (state, why) = self.state(drained);
+        let by_probes = matches!(
+            state,
+            EndpointState::Down | EndpointState::Draining | EndpointState::Full
+        );
+        let evacuating_elsewhere = self.health.verdict() != Verdict::Draining;
+        let second_hand = by_probes && !drained && self.relayed
+            || state == EndpointState::Draining && evacuating_elsewhere;
+        (state, why, second_hand)
+    }
+
+    fn state(&self, drained: bool) -> (EndpointState, &str) {
         let verdict = self.health.verdict();
         if self.vanished {
             (EndpointState::Vanished, "no longer in discovery's answer")
@@ -87,6 +119,8 @@ impl Member {
             (EndpointState::Draining, "drained by an operator")
         } else if verdict == Verdict::Draining {
             (EndpointState::Draining, self.health.why())
+        } else if self.peers.is_some_and(|verdict| verdict.evacuating > 0) {
+            (EndpointState::Draining, "evacuating, as other members see")
         } else if verdict == Verdict::Full {
             (EndpointState::Full, self.health.why())
         } else if matches!(self.outlier.phase(), Phase::Ejected { .. }) {
@@ -117,17 +151,19 @@ impl Member {
 
     /// Brings the view up to date. True if a reader of the snapshot would see a difference.
     pub(super) fn refresh(&mut self, drained: bool) -> bool {
-        let (state, why) = self.judge(drained);
+        let (state, why, second_hand) = self.judge(drained);
         let latency = self.health.latency();
         let changed = state != self.view.state
             || why != self.view.why
             || drained != self.view.drain
+            || second_hand != self.view.second_hand
             || moved(self.view.latency, latency);
         if changed {
             let why = why.to_owned();
             self.view.why = why;
             self.view.state = state;
             self.view.drain = drained;
+            self.view.second_hand = second_hand;
             self.view.latency = latency;
         }
         changed

@@ -109,6 +109,11 @@ impl PoolState {
         match event {
             PoolEvent::Resolved(targets) => self.resolved(targets, &mut effects),
             PoolEvent::Probed(id, result) => self.probed(id, result),
+            PoolEvent::ProbedByPeers(id, result) => {
+                if let Some(member) = self.members.get_mut(&id) {
+                    member.probed_by_peers(result);
+                }
+            }
             PoolEvent::ConnectFailed(id, failure) => {
                 self.connect_failed(id, failure, traffic, now, &mut effects);
             }
@@ -191,7 +196,7 @@ impl PoolState {
 
     fn probed(&mut self, id: EndpointId, result: ProbeResult) {
         if let Some(member) = self.members.get_mut(&id) {
-            member.health.probed(result, self.settings.thresholds);
+            member.probed(result, self.settings.thresholds);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Scenarios over one pool: events in, states out.
 
 use super::*;
+use crate::logic::balance::Standing;
 use crate::logic::snapshot::EndpointView;
 use std::net::Ipv4Addr;
 
@@ -290,6 +291,7 @@ fn verdict(index: u8, down: u16, seen: u16) -> PoolEvent {
     PoolEvent::PeersSee(vec![PeerVerdict {
         endpoint: id(index),
         down,
+        evacuating: 0,
         seen,
     }])
 }
@@ -332,8 +334,93 @@ fn peers_doubt_everywhere_still_leaves_something_to_use() {
     let verdicts = [1, 2].map(|index| PeerVerdict {
         endpoint: id(index),
         down: 4,
+        evacuating: 0,
         seen: 4,
     });
     scene.apply(PoolEvent::PeersSee(verdicts.to_vec()));
     assert_eq!(scene.states(), ["half_open", "half_open"]);
+}
+
+#[test]
+fn an_evacuation_that_a_peer_sees_is_drain_here_and_ends_with_its_word() {
+    let mut scene = Scene::up(2);
+    let seen = |evacuating| {
+        PoolEvent::PeersSee(vec![PeerVerdict {
+            endpoint: id(1),
+            down: 0,
+            evacuating,
+            seen: 2,
+        }])
+    };
+    scene.apply(seen(1));
+    assert_eq!(scene.states(), ["draining", "up"]);
+    assert!(view_of(&scene.state, id(1)).second_hand, "not our own word");
+    scene.apply(seen(0));
+    assert_eq!(scene.states(), ["up", "up"]);
+}
+
+#[test]
+fn a_verdict_of_other_probers_counts_at_once_and_is_not_told_on() {
+    let mut scene = Scene::up(2);
+    scene.apply(PoolEvent::ProbedByPeers(
+        id(1),
+        ProbeResult::Down("2 of 3".into()),
+    ));
+    assert_eq!(scene.states(), ["down", "up"]);
+    assert!(view_of(&scene.state, id(1)).second_hand);
+    scene.apply(PoolEvent::Probed(
+        id(1),
+        ProbeResult::Down("refused".into()),
+    ));
+    assert!(
+        !view_of(&scene.state, id(1)).second_hand,
+        "our own probe says the same"
+    );
+}
+
+/// Anything may happen in any order: the invariants (checked at the end of each step) hold, and what is told to the
+/// picker is what is shown.
+#[test]
+fn random_events_leave_a_consistent_pool() {
+    for seed in 0..20 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut scene = Scene::up(6);
+        let mut number = 0;
+        for _ in 0..2000 {
+            let index = rng.u8(1..=6);
+            scene.now += Duration::from_millis(rng.u64(0..2000));
+            scene.traffic[usize::from(index) - 1].own = rng.u32(0..3);
+            let failure = match rng.u8(0..3) {
+                0 => ConnectFailure::Refused,
+                1 => ConnectFailure::ConnackTimeout,
+                _ => ConnectFailure::ClosedBeforeConnack,
+            };
+            match rng.u8(0..9) {
+                0 => scene.resolve(rng.u8(0..=6)),
+                1 | 2 => scene.probe(index, ProbeResult::Up(Duration::from_millis(1))),
+                3 => scene.probe(index, ProbeResult::Down("refused".into())),
+                4 => scene.probe(index, ProbeResult::Draining("evacuating".into())),
+                5 => scene.apply(PoolEvent::Drain(id(index), rng.bool())),
+                6 => scene.apply(PoolEvent::TrialPassed(id(index))),
+                7 => scene.apply(verdict(index, rng.u16(0..4), 4)),
+                _ => scene.fail(index, rng.u32(1..8), failure),
+            };
+            let snapshot = scene.state.snapshot();
+            assert!(snapshot.number >= number, "seed {seed}");
+            number = snapshot.number;
+            let open = |standing: Standing| standing != Standing::Closed;
+            for listing in scene.state.listings() {
+                let view = snapshot
+                    .endpoints
+                    .iter()
+                    .find(|view| view.id() == listing.id)
+                    .unwrap();
+                assert_eq!(
+                    open(listing.standing),
+                    takes_connections(view.state),
+                    "seed {seed}"
+                );
+            }
+        }
+    }
 }

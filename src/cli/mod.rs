@@ -1,13 +1,15 @@
-//! The command line: `run`, `check`, `keygen`, `version`.
+//! The command line: `run`, `check`, `keygen`, `version`, and in [`talk`] the commands that ask a running instance.
 //!
 //! Exit codes: 0 good, 64 bad usage or configuration (`EX_USAGE` of sysexits.h), 1 failed. Answers go to stdout, mistakes
-//! and warnings to stderr. The commands that talk to a running instance come with the cluster.
+//! and warnings to stderr.
 
-use crate::config::{self, Errors, Loaded};
+mod talk;
+
+use crate::cluster::generate_key;
+use crate::config::{self, Config, Errors, Loaded};
+use crate::tls::Store;
 use crate::{app, config::System};
-use anyhow::{Context as _, anyhow};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -26,9 +28,6 @@ const CONFIG_VARIABLE: &str = "TIDEGATE_CONFIG";
 /// Said by `--help`; clap's own words for a default cannot name a variable without its `env` feature.
 const CONFIG_HELP: &str =
     "Configuration file [default: $TIDEGATE_CONFIG or /etc/tidegate/tidegate.toml]";
-
-/// Bytes of a gossip key.
-const KEY_BYTES: usize = 32;
 
 /// A clustered load balancer for MQTT.
 #[derive(Debug, Parser)]
@@ -49,6 +48,16 @@ enum Command {
         /// File to write, readable by its owner alone; without it the key is printed
         file: Option<PathBuf>,
     },
+    /// Show who and how an instance is; fails when it does not serve
+    Status(talk::AdminArgs),
+    /// Show pools, endpoints and their connections, own and over the tier
+    Pools(talk::AdminArgs),
+    /// Show the members of the tier
+    Members(talk::AdminArgs),
+    /// Send an endpoint no new connections, on the whole tier
+    Drain(talk::DrainArgs),
+    /// Take a drain back
+    Undrain(talk::DrainArgs),
     /// Print the version
     Version,
 }
@@ -75,6 +84,8 @@ impl ConfigArgs {
 enum Failure {
     /// The configuration has mistakes.
     Mistakes(Errors),
+    /// Certificates or keys that cannot be used, a line each.
+    Certificates(Vec<String>),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -109,6 +120,10 @@ pub fn main() -> ExitCode {
             complain(&errors.to_string());
             ExitCode::from(EXIT_USAGE)
         }
+        Err(Failure::Certificates(lines)) => {
+            complain(&lines.join("\n"));
+            ExitCode::from(EXIT_USAGE)
+        }
         // One line with its causes.
         Err(Failure::Other(error)) => {
             complain(&format!("tidegate: {error:#}"));
@@ -138,21 +153,43 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Run(args) => {
             let path = args.path();
             let loaded = load(&path)?;
-            Ok(app::run(loaded.config, path)?)
+            Ok(app::run(&loaded.config, path)?)
         }
         Command::Check(args) => check(&args.path()),
         Command::Keygen { file } => Ok(keygen(file.as_deref())?),
+        Command::Status(args) => Ok(talk::status(&args)?),
+        Command::Pools(args) => Ok(talk::pools(&args)?),
+        Command::Members(args) => Ok(talk::members(&args)?),
+        Command::Drain(args) => Ok(talk::drain(&args, true)?),
+        Command::Undrain(args) => Ok(talk::drain(&args, false)?),
         Command::Version => Ok(write!(io::stdout(), "{}", Cli::command().render_version())?),
     }
 }
 
-/// Loads and prints the warnings.
-fn load(path: &Path) -> Result<Loaded, Errors> {
+/// Loads, prints the warnings, and judges what only the files beside the configuration show.
+fn load(path: &Path) -> Result<Loaded, Failure> {
     let loaded = config::load_with(path, &System)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }
-    Ok(loaded)
+    let bad: Vec<_> = bad_certificates(path, &loaded.config).collect();
+    if bad.is_empty() {
+        return Ok(loaded);
+    }
+    Err(Failure::Certificates(bad))
+}
+
+/// One line per listener whose certificate, key or client CA cannot be used.
+fn bad_certificates(path: &Path, config: &Config) -> impl Iterator<Item = String> {
+    config.listeners.iter().filter_map(move |listener| {
+        let error = Store::load(&listener.name, listener.tls.as_ref()?).err()?;
+        let error = anyhow::Error::from(error);
+        Some(format!(
+            "{}: listener {}: tls: {error:#}",
+            path.display(),
+            listener.name
+        ))
+    })
 }
 
 fn check(path: &Path) -> Result<(), Failure> {
@@ -172,9 +209,8 @@ fn counted(count: usize, noun: &str) -> String {
 
 /// Prints a fresh key, or writes it into a file that is not there yet.
 fn keygen(file: Option<&Path>) -> anyhow::Result<()> {
-    let mut key = [0; KEY_BYTES];
-    getrandom::fill(&mut key).map_err(|error| anyhow!("no randomness from the kernel: {error}"))?;
-    let line = format!("{}\n", STANDARD.encode(key));
+    let key = generate_key().context("cannot make a key")?;
+    let line = format!("{}\n", key.expose());
     let Some(path) = file else {
         io::stdout().write_all(line.as_bytes())?;
         return Ok(());
