@@ -9,7 +9,7 @@ use std::time::Duration;
 const SEEDS: u64 = 256;
 
 /// Things that are done in one run.
-const STEPS: u32 = 50;
+const STEPS: u32 = 40;
 
 /// One thing that is done to the tier.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +168,7 @@ fn random_faults_break_no_invariant() {
     }
     println!("{events} events, {failed} failed connects, {refused} clients sent away");
     // Otherwise the faults do nothing.
-    assert!(!many || failed > 10_000, "{failed} failed connects");
+    assert!(!many || failed > 5000, "{failed} failed connects");
     assert!(!many || refused > 1000, "{refused} clients sent away");
 }
 

@@ -17,6 +17,9 @@ use tidegate::logic::health_state::Thresholds;
 use tidegate::logic::outlier::OutlierSettings;
 use tidegate::logic::record::MemberUpdate;
 
+/// The tier's view is brought into the pool at most so often (`app::tier`).
+pub(crate) const COALESCE: Duration = Duration::from_millis(2);
+
 /// How often a [`Watch`] looks.
 const SAMPLE: Duration = Duration::from_millis(5);
 
@@ -125,6 +128,11 @@ pub(crate) enum Event {
         serial: u64,
     },
     Attempt(Attempt),
+    /// The tier\'s view is brought into the pool.
+    ReadView {
+        instance: usize,
+        start: u64,
+    },
     Sample,
 }
 
@@ -227,6 +235,9 @@ impl World {
             Event::LookAgain { instance, start } if self.runs(instance, start) => {
                 self.look_again(instance);
             }
+            Event::ReadView { instance, start } if self.runs(instance, start) => {
+                self.view_is_due(instance);
+            }
             Event::Answer { connection, serial } => self.answer(connection, serial),
             Event::Close { connection, serial } => self.close_if(connection, serial),
             Event::Attempt(attempt) => self.attempt(attempt),
@@ -236,6 +247,7 @@ impl World {
             | Event::Round { .. }
             | Event::Probe { .. }
             | Event::Timer { .. }
+            | Event::ReadView { .. }
             | Event::LookAgain { .. } => {}
         }
     }
@@ -373,7 +385,36 @@ impl World {
         }
     }
 
-    pub(crate) fn read_view(&mut self, index: usize) {
+    /// The view has changed: takes it now, or a little later if it was taken just before.
+    pub(crate) fn read_view(&mut self, instance: usize) {
+        let now = self.now;
+        let start = self.instances[instance].starts;
+        let Some((process, _)) = self.process(instance) else {
+            return;
+        };
+        match process.view_read_at.map(|at| at + COALESCE) {
+            Some(next) if now < next => {
+                if !std::mem::replace(&mut process.view_stale, true) {
+                    self.queue.add(next, Event::ReadView { instance, start });
+                }
+            }
+            _ => {
+                process.view_read_at = Some(now);
+                self.take_view(instance);
+            }
+        }
+    }
+
+    fn view_is_due(&mut self, instance: usize) {
+        let now = self.now;
+        if let Some((process, _)) = self.process(instance) {
+            process.view_stale = false;
+            process.view_read_at = Some(now);
+        }
+        self.take_view(instance);
+    }
+
+    fn take_view(&mut self, index: usize) {
         let name = Arc::clone(&self.instances[index].name);
         let Some((process, _)) = self.process(index) else {
             return;
