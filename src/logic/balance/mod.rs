@@ -78,7 +78,8 @@ pub struct PickerSettings {
     /// and the peers' records, so it may be overshot by what the peers dispatch to the endpoint before their record
     /// arrives: their rate times the push gap (10 to 100 ms) and the delay of the network.
     pub max_connections: Option<u32>,
-    /// Own connections per endpoint that wait for their CONNACK, at least 1.
+    /// Own connections per endpoint that wait for their CONNACK, at least 1. 16 where the last attempt failed, and where
+    /// none of the last 16 was answered.
     pub pending_max: u32,
     /// New connections per second and endpoint over the whole tier; 0 = no cap.
     pub join_rate: u32,

@@ -7,7 +7,9 @@ use crate::logic::endpoint::EndpointId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotKey(pub(super) u32);
 
-/// Pending connections on an endpoint that failed more recently than it succeeded.
+/// Pending connections on an endpoint that failed more recently than it succeeded, or that was sent as many since its
+/// last success. The second bounds the clients that a hung broker takes down with it before its first time-out: it
+/// accepts, so nothing fails for seconds.
 const PENDING_MAX_CAUTIOUS: u32 = 16;
 
 /// A tier that nothing belongs to.
@@ -47,6 +49,8 @@ pub(super) struct Row {
     pub(super) hash: u64,
     /// Failed attempts since the last success.
     pub(super) failure_streak: u32,
+    /// Dispatches since the last success.
+    pub(super) unanswered: u32,
     /// The tier as things stand, [`NO_TIER`] = not eligible. Kept up to date by [`Row::regate`] at every change, so that
     /// a pick only looks.
     pub(super) gate: u32,
@@ -92,11 +96,16 @@ impl Row {
             Err(Refusal::Excluded)
         } else if self.total() >= self.max_connections {
             Err(Refusal::Full)
-        } else if self.pending >= self.pending_max {
+        } else if self.pending >= self.pending_max || self.is_silent() {
             Err(Refusal::Pending)
         } else {
             Ok(self.tier_when_open)
         }
+    }
+
+    /// As many wait as an endpoint may have that has answered none of them.
+    const fn is_silent(&self) -> bool {
+        self.unanswered >= PENDING_MAX_CAUTIOUS && self.pending >= PENDING_MAX_CAUTIOUS
     }
 
     #[cfg(test)]
@@ -125,6 +134,7 @@ impl Row {
             turn: 0.0,
             hash: super::rendezvous::hash_endpoint(id),
             failure_streak: 0,
+            unanswered: 0,
             gate: NO_TIER,
         }
     }

@@ -221,6 +221,7 @@ impl Table {
         debug_assert!(row.pending > 0, "a connection is established once");
         row.pending = row.pending.saturating_sub(1);
         row.failure_streak = 0;
+        row.unanswered = 0;
         row.bound_pending(pending_max);
         row.standing == Standing::Trial
     }
@@ -230,6 +231,7 @@ impl Table {
         let row = &mut self.rows[index];
         row.own += 1;
         row.pending += 1;
+        row.unanswered = row.unanswered.saturating_add(1);
         row.dispatched += 1.0;
         row.tokens -= 1.0;
         row.regate();
