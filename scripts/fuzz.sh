@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds the fuzz targets with the stable toolchain and runs each of them for a while.
 #
 #   scripts/fuzz.sh [seconds] [target...]   default: 60 seconds for each target
@@ -7,7 +7,7 @@
 # cargo-fuzz wants a nightly compiler for its sanitizers. Our decoders are safe code, so coverage is all that the
 # fuzzer needs, and LLVM's pass for it is reachable from stable. Needs a C++ compiler for libFuzzer itself.
 # Exit code: 0 nothing found, 1 a finding (its input lies in fuzz/artifacts/).
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
 
 all="connect first_reply proxy_header"
@@ -17,6 +17,7 @@ case "${1-}" in
     --build) build_only=true; shift ;;
     [0-9]*) seconds=$1; shift ;;
 esac
+# shellcheck disable=SC2086 # a list of words
 [ $# -gt 0 ] || set -- $all
 
 for target in "$@"; do
