@@ -42,8 +42,10 @@ refused no-such-pool "${good/pool = \"brokers\"/pool = \"broker\"}" "listeners" 
 refused wrong-word "$good"$'\npolicy = "least-conections"' "pools.brokers.policy" "least-conections" "least-connections"
 refused wrong-type "$good"$'\nmax_connections = "many"' "pools.brokers.max_connections" "many"
 refused no-source "${good/endpoints*/policy = \"round-robin\"}" "pools.brokers" "discover" "endpoints"
-refused missing-file "${good/protocol = \"mqtt\"/protocol = \"mqtt\"
-tls = { cert = \"none.pem\", key = \"none.key\" }}" "tls" "none.pem"
+# In a variable: a closing brace would end the substitution.
+secured='protocol = "mqtt"
+tls = { cert = "none.pem", key = "none.key" }'
+refused missing-file "${good/protocol = \"mqtt\"/"$secured"}" "listeners[0].tls.cert" "none.pem" "listeners[0].tls.key" "none.key"
 refused many-at-once "$good"$'\npolicy = "fair"\nhealth = { rise = 0, intervall = "1s" }\n[admin]\nbind = "here"' \
     "pools.brokers.policy" "pools.brokers.health.rise" "intervall" "admin.bind"
 finish
