@@ -72,9 +72,14 @@ impl Slot {
         self.stage = Stage::Over;
         let mut picker = self.pool.picker();
         let endpoint = picker.endpoint(self.key);
+        // One failure on trial ejects for twice as long. An attempt from before the ejection, which a hung broker has kept
+        // waiting until now, says nothing about how the broker is doing on trial.
+        let outdated = picker.is_on_trial(self.key) && self.why != PickReason::HalfOpen;
         let emptied = picker.failed(self.key, failure);
         drop(picker);
-        self.pool.tell(PoolEvent::ConnectFailed(endpoint, failure));
+        if !outdated {
+            self.pool.tell(PoolEvent::ConnectFailed(endpoint, failure));
+        }
         self.pool.freed(emptied);
     }
 }

@@ -301,6 +301,30 @@ async fn failures_eject_and_a_trial_readmits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_from_before_the_trial_is_no_verdict_on_it() {
+    let scene = Scene::up(2, settings()).await;
+    let mut early: Vec<Slot> = (0..2).map(|_| scene.pick().unwrap()).collect();
+    early.retain(|slot| slot.endpoint() == id(1));
+    for _ in 0..5 {
+        scene.fail(1, ConnectFailure::ClosedBeforeConnack);
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(scene.states(), ["half_open", "up"]);
+    early
+        .pop()
+        .unwrap()
+        .failed(ConnectFailure::ClosedBeforeConnack);
+    settle().await;
+    assert_eq!(scene.states(), ["half_open", "up"]);
+    let failures = scene.pool.report()[0].failures_total;
+    assert_eq!(failures.iter().sum::<u64>(), 6, "counted all the same");
+
+    scene.fail(1, ConnectFailure::ClosedBeforeConnack);
+    settle().await;
+    assert_eq!(scene.states(), ["ejected", "up"], "the trial's own failure");
+}
+
+#[tokio::test(start_paused = true)]
 async fn vanished_endpoints_are_shown_until_their_last_connection_ends() {
     let scene = Scene::up(1, settings()).await;
     let mut slot = scene.pick().unwrap();

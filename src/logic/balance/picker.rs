@@ -228,6 +228,11 @@ impl Picker {
         self.table.row(key).id
     }
 
+    /// Whether the endpoint of a live connection is on trial after an ejection.
+    pub fn is_on_trial(&self, key: SlotKey) -> bool {
+        self.table.row(key).standing == Standing::Trial
+    }
+
     /// Notes that an endpoint was ejected, for [`EndpointTraffic::ejections_total`].
     pub fn count_ejection(&mut self, id: EndpointId) {
         if let Some(key) = self.table.key_of(id) {
