@@ -72,5 +72,9 @@ for _ in $(seq "$rounds"); do
 done
 after=$(rss_kib)
 check "memory after $((rounds * (6 * at_once + 10))) more: $before -> $after KiB" test "$after" -le $((before + 4096))
+all_counted() {
+    [ "$(metric tidegate_connections_accepted_total)" -eq "$(metric tidegate_connections_closed_total)" ]
+}
+check "each of the $(metric tidegate_connections_accepted_total) connections has one reason" wait_for 5 all_counted
 check "the listener still serves" mosquitto_pub -h 127.0.0.10 -p 1883 -t t -m x
 finish
