@@ -79,6 +79,7 @@ fn check_tls(source: SocketAddr, destination: SocketAddr, proxied: &Proxied<'_>)
         authority: Some(&authority),
         client_cn: Some(&cn),
         client_cert_presented: ssl.client & tlv::CLIENT_CERT_SESS != 0,
+        resumed: ssl.client & tlv::CLIENT_CERT_CONN == 0,
         verified: ssl.verify == 0,
     };
     let bytes = encode_v2(&Header {

@@ -147,6 +147,13 @@ for tls in 1.2 1.3; do
          and .tlvs.authority == \"mqtt.example.test\" and .tlvs.ssl.client == 7 and .tlvs.ssl.verify == 0"
     # Specification, 2.2.5: the cipher's name as an ASCII string, e.g. ECDHE-RSA-AES128-GCM-SHA256.
     check "TLS $tls: the cipher is the client's" raw_header "$run" ".tlvs.ssl.cipher == \"$(jq -r .cipher <<<"$seen")\""
+    # Specification, 2.2.5: bit 1 is for a certificate on this connection, bit 2 for one in its TLS session.
+    run=visit-raw-tls-$tls-resumed
+    "${clients[@]}" resume --target "127.0.0.10:$tls_port" --tls-max "$tls" --ca "$work/ca.pem" --sni mqtt.example.test \
+        --cert "$work/meter-7.pem" --key "$work/meter-7.key" >"$work/$run.log" 2>&1 || true
+    check "raw v2 TLS $tls: the client is back with its session" grep -q '"reused": true' "$work/$run.log"
+    check "TLS $tls: CN of the session, none on this connection" raw_header "$run" \
+        ".tlvs.ssl.client == 5 and .tlvs.ssl.verify == 0 and .tlvs.ssl.cn == \"meter-7\""
 done
 run=visit-raw-tls-bare
 check "raw v2 TLS without SNI, ALPN, certificate: the client gets in" visit "$run" "127.0.0.10:$tls_port" --ca "$work/ca.pem"

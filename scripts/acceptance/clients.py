@@ -3,6 +3,7 @@
 
   idle     opens N connections, says "ready", holds them until SIGTERM, then says how many were lost meanwhile
   rate     opens R connections a second for T seconds, holds each for a while
+  resume   connects over TLS, leaves, comes back with the session that it was given
   hostile  sends what no client should and waits to be closed
 
 Each prints one JSON object on standard output when it is done.
@@ -15,6 +16,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import ssl
 import struct
 import sys
@@ -118,6 +120,22 @@ class Opener:
         except OSError as error:
             why = type(error).__name__
         return None, time.monotonic() - begin, why
+
+
+async def resume(options):
+    """Plain blocking sockets: asyncio has no way to offer a session."""
+    host, port = address(options.target[0])
+    context = tls_context(options)
+    session = None
+    for _ in range(2):
+        with socket.create_connection((host, port), timeout=options.timeout) as plain:
+            with context.wrap_socket(plain, server_hostname=options.sni or host, session=session) as secured:
+                secured.sendall(connect_packet(options.version, f"r{os.getpid()}"))
+                connack = secured.recv(64)
+                session = secured.session
+                report = {"client": secured.getsockname()[:2], "reused": secured.session_reused, "connack": connack.hex()}
+                secured.sendall(b"\xe0\0")
+    print("ready", json.dumps(report), flush=True)
 
 
 def stop_event():
@@ -306,6 +324,8 @@ def arguments():
     command.add_argument("--seconds", type=float, required=True)
     command.add_argument("--hold", type=float, default=1)
     command.set_defaults(run=rate)
+    command = commands.add_parser("resume", parents=[common])
+    command.set_defaults(run=resume)
     command = commands.add_parser("hostile", parents=[common])
     command.add_argument("--kind", required=True)
     command.add_argument("--count", type=int, default=1)

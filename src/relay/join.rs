@@ -416,6 +416,7 @@ fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
         authority: facts.server_name.as_deref(),
         client_cn: facts.client_common_name.as_deref(),
         client_cert_presented: facts.client_certificate,
+        resumed: facts.resumed,
         verified: facts.client_certificate,
     });
     let header = Header {

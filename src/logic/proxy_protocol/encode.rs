@@ -132,17 +132,15 @@ impl<'a> Chosen<'a> {
                 tlv::write(kind, value, out);
             }
         };
-        let certificate = tlv::CLIENT_CERT_CONN | tlv::CLIENT_CERT_SESS;
-        let client = tlv::CLIENT_SSL
-            | if tls.client_cert_presented {
-                certificate
-            } else {
-                0
-            };
+        let certificate = match (tls.client_cert_presented, tls.resumed) {
+            (false, _) => 0,
+            (true, false) => tlv::CLIENT_CERT_CONN | tlv::CLIENT_CERT_SESS,
+            (true, true) => tlv::CLIENT_CERT_SESS,
+        };
         // Zero means: a certificate was there, and it was verified.
         let verify = u32::from(!(tls.client_cert_presented && tls.verified));
         let mut ssl = Vec::with_capacity(64);
-        ssl.push(client);
+        ssl.push(tlv::CLIENT_SSL | certificate);
         ssl.extend(verify.to_be_bytes());
         put(tlv::SSL_VERSION, self.version, &mut ssl);
         put(tlv::SSL_CN, self.client_cn, &mut ssl);

@@ -10,6 +10,7 @@ const TLS: TlsInfo<'_> = TlsInfo {
     authority: Some("mqtt.example"),
     client_cn: Some("device-1"),
     client_cert_presented: true,
+    resumed: false,
     verified: true,
 };
 
@@ -142,14 +143,16 @@ fn section_2_2_6_tls_is_told_in_order() {
 
 #[test]
 fn section_2_2_6_verify_is_zero_only_for_a_verified_certificate() {
-    for (client_cert_presented, verified, client, verify) in [
-        (true, true, 7, 0),
-        (true, false, 7, 1),
-        (false, false, 1, 1),
-        (false, true, 1, 1),
+    for (client_cert_presented, resumed, verified, client, verify) in [
+        (true, false, true, 7, 0),
+        (true, true, true, 5, 0),
+        (true, false, false, 7, 1),
+        (false, false, false, 1, 1),
+        (false, true, true, 1, 1),
     ] {
         let tls = TlsInfo {
             client_cert_presented,
+            resumed,
             verified,
             ..TLS
         };

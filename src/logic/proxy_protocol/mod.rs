@@ -57,6 +57,8 @@ pub struct TlsInfo<'a> {
     pub client_cn: Option<&'a str>,
     /// The client showed a certificate in this connection or in the session that it resumes.
     pub client_cert_presented: bool,
+    /// The connection resumes a session, so the certificate was shown before and not on this connection.
+    pub resumed: bool,
     /// And it was verified.
     pub verified: bool,
 }

@@ -24,13 +24,20 @@ fn name() -> impl Strategy<Value = String> {
 struct OwnedTls {
     names: [String; 4],
     alpn: Vec<u8>,
-    present: [bool; 5],
+    present: [bool; 6],
 }
 
 impl OwnedTls {
     fn borrowed(&self) -> TlsInfo<'_> {
         let [version, cipher, authority, client_cn] = &self.names;
-        let [client_cert_presented, verified, alpn, has_authority, has_cn] = self.present;
+        let [
+            client_cert_presented,
+            resumed,
+            verified,
+            alpn,
+            has_authority,
+            has_cn,
+        ] = self.present;
         TlsInfo {
             version,
             cipher,
@@ -38,6 +45,7 @@ impl OwnedTls {
             authority: has_authority.then_some(authority),
             client_cn: has_cn.then_some(client_cn),
             client_cert_presented,
+            resumed,
             verified,
         }
     }
@@ -46,7 +54,7 @@ impl OwnedTls {
 fn tls() -> impl Strategy<Value = OwnedTls> {
     let names = [name(), name(), name(), name()];
     let alpn = proptest::collection::vec(any::<u8>(), 0..300);
-    (names, alpn, any::<[bool; 5]>()).prop_map(|(names, alpn, present)| OwnedTls {
+    (names, alpn, any::<[bool; 6]>()).prop_map(|(names, alpn, present)| OwnedTls {
         names,
         alpn,
         present,
