@@ -88,6 +88,7 @@ undisturbed() {
     check "$what: nothing changes in $2 s" test "$steady" = yes
 }
 long=$((ttl * 3))
+if [ "$QUICK" = yes ]; then long=$((ttl * 2)); fi
 hosts
 undisturbed "NXDOMAIN" "$long"
 stop dnsmasq

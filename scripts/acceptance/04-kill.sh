@@ -66,6 +66,8 @@ odd() {
     check "$what: its trials do not let it back" not_taking 127.0.0.24:1883
     set_fake fake serve
     check "$what: well again, re-admitted" wait_for 15 taking 127.0.0.24:1883
+    sleep 2
+    signal "$run" TERM
     must "the clients end" wait_for 60 finished "$run"
     check "$what: no connect failed: $(report "$run")" grep -q '"failed": 0,' "$work/$run.log"
 }
