@@ -1,5 +1,6 @@
 //! SIGHUP: the file is read again, and what can change while connections run changes: certificates and gossip keys.
-//! Everything else is refused by name. Prepare what can fail, then commit: a mistake leaves everything as it was.
+//! Every other difference is named in the log and waits for a restart. Prepare what can fail, then commit: a mistake
+//! leaves everything as it was.
 
 use crate::cluster::Cluster;
 use crate::config::{self, Config};

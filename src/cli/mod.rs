@@ -1,4 +1,4 @@
-//! The command line: `run`, `check`, `keygen`, `version`, and in [`talk`] the commands that ask a running instance.
+//! The command line: `run`, `check`, `keygen`, `version`, and in `talk` the commands that ask a running instance.
 //!
 //! Exit codes: 0 good, 64 bad usage or configuration (`EX_USAGE` of sysexits.h), 1 failed. Answers go to stdout, mistakes
 //! and warnings to stderr.

@@ -1,7 +1,7 @@
 //! A socket we accept on: bind, accept loop, limits, and the worker threads that run connections.
 //!
-//! Reading order: [`worker`] is one thread, [`accept`] its loop per listener, [`socket`] how a port is bound once per
-//! worker, [`limits`] who may come in, [`handover`] how sockets move to a less loaded worker.
+//! Reading order: `worker` is one thread, `accept` its loop per listener, `socket` how a port is bound once per
+//! worker, `limits` who may come in, `handover` how sockets move to a less loaded worker.
 
 mod accept;
 mod handover;

@@ -1,6 +1,6 @@
 //! TLS towards clients: certificates from files, swapped without a restart, on caller-supplied buffers.
 //!
-//! Reading order: [`store`] builds what a handshake needs from the files, [`stream`] runs one connection, [`info`] says
+//! Reading order: `store` builds what a handshake needs from the files, `stream` runs one connection, `info` says
 //! what was negotiated. Absent on purpose: session logic of MQTT, and any buffer that outlives a read.
 
 mod info;

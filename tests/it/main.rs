@@ -10,6 +10,7 @@
 mod support;
 
 mod config;
+mod docs;
 mod process;
 mod relay;
 mod rig;
