@@ -263,7 +263,7 @@ async fn stay(instances: &[Instance], folder: &Path) -> anyhow::Result<()> {
             println!("  mosquitto_sub -h {ip} -p {port}{tls} -t 'demo/#' -v");
         }
         println!(
-            "  dashboard: http://{}/   metrics: http://{}/metrics",
+            "  page: http://{}/   metrics: http://{}/metrics",
             instance.admin(),
             instance.admin()
         );

@@ -166,6 +166,8 @@ async fn client_gone(preface: &Preface) {
 struct Search {
     deadline: Instant,
     attempts: u32,
+    /// How often all endpoints had failed.
+    rounds: u32,
     excluded: Vec<EndpointId>,
     source: std::net::IpAddr,
 }
@@ -175,6 +177,7 @@ impl Search {
         Self {
             deadline,
             attempts: 0,
+            rounds: 0,
             excluded: Vec::new(),
             source: preface.addr.ip(),
         }
@@ -205,7 +208,8 @@ impl Search {
                 Err(_) => {
                     // Every endpoint has failed this client once: after a breath each gets another chance.
                     self.excluded.clear();
-                    tokio::time::sleep(self.breath()).await;
+                    let again = Instant::now() + self.breath();
+                    tokio::time::sleep_until(again.min(self.deadline)).await;
                     continue;
                 }
             };
@@ -236,9 +240,11 @@ impl Search {
         Err((reason, last_reply))
     }
 
-    /// Before all endpoints are tried again: 100 ms per attempt so far, at most a second.
-    fn breath(&self) -> Duration {
-        Duration::from_millis(100).saturating_mul(self.attempts.min(10))
+    /// Before all endpoints are tried again: half a second longer each time, at most two. A broker that restarts needs
+    /// about that, and a client that is told off comes back sooner than we would have asked again.
+    fn breath(&mut self) -> Duration {
+        self.rounds = (self.rounds + 1).min(4);
+        Duration::from_millis(500) * self.rounds
     }
 
     /// One endpoint. The slot is told how it went.
