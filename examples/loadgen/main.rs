@@ -1,0 +1,55 @@
+//! Brokers and clients by the thousand, for experiments: `loadgen broker` and `loadgen clients`.
+//!
+//! Both take commands on standard input, one a line, and answer each with one line, so that an experiment is a script that
+//! writes and reads (scripts/fairness.py). A line that is not understood is answered with `error ...`; the end of the
+//! input ends the program. One process holds as many connections as it may open files; larger runs start several.
+//!
+//! Absent: TLS, sessions, messages between clients. The brokers say what MQTT needs for a connection to live, and count.
+
+mod broker;
+mod clients;
+
+use std::net::SocketAddr;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin, stdin};
+
+const USAGE: &str = "usage: loadgen broker [--series FILE] ADDRESS...
+       loadgen clients [--prefix NAME]";
+
+fn main() -> anyhow::Result<()> {
+    let mut words = std::env::args().skip(1);
+    let role = words.next().unwrap_or_default();
+    let rest: Vec<String> = words.collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match role.as_str() {
+        "broker" => {
+            let (series, addrs) = option(&rest, "--series");
+            let addrs: Vec<SocketAddr> = addrs
+                .iter()
+                .map(|addr| addr.parse())
+                .collect::<Result<_, _>>()?;
+            anyhow::ensure!(!addrs.is_empty(), USAGE);
+            runtime.block_on(broker::run(&addrs, series))
+        }
+        "clients" => {
+            let (prefix, rest) = option(&rest, "--prefix");
+            anyhow::ensure!(rest.is_empty(), USAGE);
+            runtime.block_on(clients::run(prefix.unwrap_or("client")))
+        }
+        _ => anyhow::bail!(USAGE),
+    }
+}
+
+/// The value of the option when the words begin with it, and the words after it.
+fn option<'a>(words: &'a [String], name: &str) -> (Option<&'a str>, &'a [String]) {
+    match words {
+        [first, value, rest @ ..] if first == name => (Some(value), rest),
+        _ => (None, words),
+    }
+}
+
+/// Standard input by lines.
+fn commands() -> Lines<BufReader<Stdin>> {
+    BufReader::new(stdin()).lines()
+}
