@@ -89,7 +89,7 @@ pub(crate) async fn run(addrs: &[SocketAddr], series: Option<&str>) -> anyhow::R
     }
     println!("ready");
     let mut lines = crate::commands();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         println!("{}", obey(&line, &mut running));
     }
     Ok(())
@@ -220,7 +220,10 @@ fn puback(packet: &[u8]) -> Vec<u8> {
     }
 }
 
-async fn sample(mut file: io::BufWriter<std::fs::File>, endpoints: Vec<(SocketAddr, Arc<Endpoint>)>) {
+async fn sample(
+    mut file: io::BufWriter<std::fs::File>,
+    endpoints: Vec<(SocketAddr, Arc<Endpoint>)>,
+) {
     loop {
         let since = SystemTime::now()
             .duration_since(UNIX_EPOCH)

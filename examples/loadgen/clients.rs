@@ -62,7 +62,7 @@ pub(crate) async fn run(prefix: &str) -> anyhow::Result<()> {
     });
     println!("ready");
     let mut lines = crate::commands();
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
         match crowd.obey(&line).await {
             Some(answer) => println!("{answer}"),
             None => println!("error: not understood: {line:?}"),
@@ -89,7 +89,10 @@ impl Crowd {
             }
             ["open", count, rate] => {
                 let (count, rate) = (count.parse().ok()?, rate.parse().ok()?);
-                return Some(format!("open {}", self.connect_many(count, rate, false).await));
+                return Some(format!(
+                    "open {}",
+                    self.connect_many(count, rate, false).await
+                ));
             }
             ["churn", rate, seconds] => {
                 let (rate, seconds): (f64, f64) = (rate.parse().ok()?, seconds.parse().ok()?);
@@ -103,7 +106,10 @@ impl Crowd {
                 let count = count.parse().ok()?;
                 self.change(|state| {
                     let count = state.clients.len().min(count);
-                    state.clients.drain(..count).for_each(|client| client.abort());
+                    state
+                        .clients
+                        .drain(..count)
+                        .for_each(|client| client.abort());
                 });
             }
             ["counts"] => {
@@ -238,7 +244,22 @@ async fn connect(target: SocketAddr, id: &str) -> io::Result<Option<TcpStream>> 
     let mut stream = TcpSocket::new_v4()?.connect(target).await?;
     stream.set_nodelay(true)?;
     let length = u8::try_from(id.len()).map_err(io::Error::other)?;
-    let mut packet = vec![0x10, length + 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, length];
+    let mut packet = vec![
+        0x10,
+        length + 12,
+        0,
+        4,
+        b'M',
+        b'Q',
+        b'T',
+        b'T',
+        4,
+        2,
+        0,
+        0,
+        0,
+        length,
+    ];
     packet.extend_from_slice(id.as_bytes());
     stream.write_all(&packet).await?;
     let mut connack = [0; 4];

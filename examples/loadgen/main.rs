@@ -10,7 +10,7 @@ mod broker;
 mod clients;
 
 use std::net::SocketAddr;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin, stdin};
+use tokio::sync::mpsc;
 
 const USAGE: &str = "usage: loadgen broker [--series FILE] ADDRESS...
        loadgen clients [--prefix NAME]";
@@ -49,7 +49,16 @@ fn option<'a>(words: &'a [String], name: &str) -> (Option<&'a str>, &'a [String]
     }
 }
 
-/// Standard input by lines.
-fn commands() -> Lines<BufReader<Stdin>> {
-    BufReader::new(stdin()).lines()
+/// Standard input by lines; closed at its end.
+fn commands() -> mpsc::Receiver<String> {
+    // A full queue lets the writer wait.
+    let (sender, lines) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
