@@ -107,9 +107,9 @@ class Runs:
 
     def thirty(self, tier, rate):
         tier.crowd.open(30, rate)
-        counts = tier.settle()
+        counts = tier.settle(30)
         tier.crowd.all("close 30")
-        tier.settle()
+        tier.settle(0)
         if tier.kind != "haproxy":
             wait_for("the tier knows that all is closed", lambda: all(self.total(tier, index) == 0 for index in tier.running))
         return counts
@@ -126,7 +126,7 @@ class Runs:
             tier.ramp = tier.crowd.open(count, rate)
             if tier.ramp["failed"]:
                 print(f"note: {tier.ramp['failed']} connects failed in the ramp")
-            tier.settle()
+            tier.settle(tier.ramp["ok"])
         except BaseException as error:
             tier.__exit__(type(error), error, None)
             raise
@@ -138,7 +138,7 @@ class Runs:
 
         def one(kind):
             with self.filled(kind, 5, 10, count, rate) as tier:
-                counts, took = tier.settle(), tier.ramp["ms"] / 1000
+                counts, took = tier.settle(tier.ramp["ok"]), tier.ramp["ms"] / 1000
                 size = f"5x10, {count // 1000}k in {took:.1f} s"
                 self.table.add(2, kind, size, "max-min at the end", distance(counts), 10)
                 self.table.add(2, kind, size, "max/mean at the end", peak(counts), max(1.001, 1 + 3 * 10 / count))
@@ -177,7 +177,7 @@ class Runs:
                 start = now_ms()
                 tier.broker("close", lost)
                 wait_for("all clients are back", lambda: tier.crowd.counts()["open"] == count, 30)
-                tier.settle()
+                tier.settle(count)
                 time.sleep(TAIL)
                 series = tier.series()
                 rows = window(series, start, now_ms(), rest)
@@ -199,11 +199,11 @@ class Runs:
                 start = now_ms()
                 tier.kill_instance(4)
                 wait_for("all clients are back", lambda: tier.crowd.counts()["open"] == count, 30)
-                tier.settle()
+                tier.settle(count)
                 time.sleep(TAIL)
                 series = tier.series()
                 worst = max(map(spread, window(series, start, now_ms())))
-                bound = max(0.01, 8 * 10 / count)
+                bound = max(0.01, 12 * 10 / count)
                 self.table.add(5, kind, f"5x10, {count // 1000}k", "spread, worst, instance killed", worst, bound)
                 return {at: row for at, row in series.items() if at > start - 1000}
 
@@ -238,15 +238,14 @@ class Runs:
         def one(kind):
             with Tier(5, 10, kind=kind, connections=count + more, start=4, closed=["127.0.20.10:1883"]) as tier:
                 tier.crowd.targets(tier.doors(range(4)))
-                tier.crowd.open(count, rate)
-                tier.settle()
+                tier.settle(tier.crowd.open(count, rate)["ok"])
                 start = now_ms()
                 tier.start_instance(4)
                 tier.broker("open", tier.endpoints[9])
                 tier.ready(10)
                 tier.crowd.targets([*tier.doors(range(4)), tier.doors([4])[0] + "*16"])
                 tier.crowd.open(more, rate)
-                counts = tier.settle()
+                counts = tier.settle(tier.crowd.counts()["open"])
                 size = f"5x10, {count // 1000}k + {more / 1000:g}k"
                 bound = max(0.005, 3 * 10 / (count + more))
                 self.table.add(6, kind, size, "spread at the end", spread(counts), bound)

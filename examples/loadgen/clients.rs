@@ -211,8 +211,7 @@ impl Crowd {
     async fn live(self: Arc<Self>, mut connected: Option<(TcpStream, Open)>) {
         loop {
             if let Some((stream, _open)) = connected.take() {
-                // Nothing is ever sent to an idle client: what comes is the end.
-                drop(stream.readable().await);
+                until_closed(&stream).await;
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             let Some((min, max)) = self.change(|state| state.reconnect) else {
@@ -236,6 +235,18 @@ impl Crowd {
         };
         self.failed.fetch_add(1, Ordering::Relaxed);
         None
+    }
+}
+
+/// Nothing is ever sent to an idle client; what comes is thrown away.
+async fn until_closed(stream: &TcpStream) {
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0; 16]) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
     }
 }
 

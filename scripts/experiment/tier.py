@@ -252,9 +252,9 @@ health = {{ probe = "tcp", interval = "{self.health_ms}ms", fast_interval = "{ma
                 found[endpoint] = int(count)
         return [found[endpoint] for endpoint in self.endpoints]
 
-    def settle(self):
-        """Waits until what clients hold is what brokers count and what the instances say, and gives the counts."""
-        wait_for("brokers and clients agree", lambda: sum(self.counts()) == self.crowd.counts()["open"])
+    def settle(self, count):
+        """Waits until brokers count as many clients as there are, and gives the counts."""
+        wait_for(f"brokers count {count} clients", lambda: sum(self.counts()) == count)
         return self.counts()
 
     def series(self):
