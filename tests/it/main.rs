@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cluster;
 mod config;
 mod docs;
 mod process;
