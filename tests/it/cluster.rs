@@ -230,6 +230,7 @@ protocol = "mqtt"
 }
 
 impl Drop for Tier {
+    #[expect(clippy::print_stderr, reason = "the logs of a test that failed")]
     fn drop(&mut self) {
         for index in 0..3 {
             if self.running[index].is_some() {
@@ -627,6 +628,7 @@ async fn an_instance_alone_serves_and_says_so() {
 struct HttpStub {
     addr: SocketAddr,
     answer: tokio::sync::watch::Sender<String>,
+    _serving: tokio::task::JoinSet<()>,
 }
 
 impl HttpStub {
@@ -634,7 +636,8 @@ impl HttpStub {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (answer, answers) = tokio::sync::watch::channel(answer.to_owned());
-        tokio::spawn(async move {
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = [0; 1024];
                 // A probe that gives up is no news.
@@ -643,7 +646,11 @@ impl HttpStub {
                 drop(stream.write_all(bytes.as_bytes()).await);
             }
         });
-        Self { addr, answer }
+        Self {
+            addr,
+            answer,
+            _serving: serving,
+        }
     }
 
     fn answer(&self, answer: &str) {
