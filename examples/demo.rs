@@ -36,6 +36,9 @@ const NAME: &str = "brokers.demo";
 /// The name that clients of the tier look up; its addresses are the seeds of the gossip as well.
 const TIER: &str = "tidegate.demo";
 const CLIENTS: usize = 30;
+/// Longer than the 10 ms that two pushes of an instance are apart at least: each instance knows of the last client. Closer
+/// together the tier is level to one or two connections (ARCHITECTURE.md, "What the echo cannot see").
+const BETWEEN_CLIENTS: Duration = Duration::from_millis(20);
 
 fn main() -> anyhow::Result<()> {
     let once = match std::env::args().nth(1).as_deref() {
@@ -186,6 +189,7 @@ async fn connect_clients(
     let tls = authority.client_config();
     let mut clients = Vec::new();
     for index in 0..CLIENTS {
+        tokio::time::sleep(BETWEEN_CLIENTS).await;
         let instance = &instances[index % instances.len()];
         let (name, addr) = &instance.listeners()[(index / instances.len()) % 2];
         let door = if name == "mqtts" {

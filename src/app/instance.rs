@@ -172,12 +172,12 @@ impl Instance {
         *self.phase.borrow()
     }
 
-    /// Endpoints that take new connections, over all pools.
+    /// Endpoints that are up or on trial, over all pools.
     pub fn eligible_endpoints(&self) -> usize {
         self.pools
             .iter()
             .flat_map(|wired| wired.pool.report())
-            .filter(source::is_eligible)
+            .filter(source::is_proven)
             .count()
     }
 

@@ -67,6 +67,8 @@ impl Lifecycle {
     /// for the rest of the tier.
     async fn empty(&self) {
         let patience = Instant::now() + self.settings.grace;
+        // What the kernel had accepted for us is on its way into the count.
+        sleep(LOOK * 2).await;
         let per_look = usize::try_from(self.settings.rate / LOOKS_PER_SECOND)
             .unwrap_or(usize::MAX)
             .max(1);

@@ -55,7 +55,10 @@ impl Reload<'_> {
                 return false;
             }
         };
-        let restart_only = differences(&self.running.redacted_json(), &new.redacted_json());
+        let mut restart_only = differences(&self.running.redacted_json(), &new.redacted_json());
+        restart_only.extend(changed_secrets(self.running, &new));
+        // Its keys are taken below.
+        restart_only.retain(|key| key != "cluster.keys_file");
         let prepared: Result<Vec<_>, _> = self.stores.iter().map(|store| store.prepare()).collect();
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -88,6 +91,24 @@ impl Reload<'_> {
     }
 }
 
+/// Secrets that differ: in the redacted documents they look the same.
+fn changed_secrets(old: &Config, new: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if old.admin.token != new.admin.token {
+        found.push("admin.token_file".to_owned());
+    }
+    for pool in &new.pools {
+        let before = old
+            .pools
+            .iter()
+            .find(|before| before.pool.name == pool.pool.name);
+        if before.is_some_and(|before| before.health.probe != pool.health.probe) {
+            found.push(format!("pools.{}.health", pool.pool.name));
+        }
+    }
+    found
+}
+
 /// Key paths whose values differ.
 fn differences(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
@@ -109,6 +130,11 @@ fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
                     side.get(key).cloned().unwrap_or_default()
                 };
                 compare(&path, &value(old), &value(new), found);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                compare(&format!("{path}[{index}]"), old, new, found);
             }
         }
         (old, new) if old != new => found.push(path.to_owned()),

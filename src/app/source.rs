@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::event::PoolEvent;
 use crate::logic::member::{ClusterView, Member};
+use crate::logic::pool_state::takes_connections;
 use crate::logic::snapshot::EndpointState;
 use crate::metrics::Registry as Metrics;
 use crate::pool::EndpointReport;
@@ -80,7 +81,7 @@ impl Source for InstanceSource {
         let without: Vec<_> = self
             .pools
             .iter()
-            .filter(|wired| !wired.pool.report().iter().any(is_eligible))
+            .filter(|wired| !wired.pool.report().iter().any(is_proven))
             .map(|wired| wired.pool.name().to_owned())
             .collect();
         Readiness {
@@ -167,16 +168,27 @@ impl Source for InstanceSource {
         pool: Option<&str>,
         on: bool,
     ) -> Result<Vec<String>, DrainError> {
-        let holders: Vec<_> = self
+        let named: Vec<_> = self
             .pools
             .iter()
             .filter(|wired| pool.is_none_or(|name| name == wired.pool.name()))
+            .collect();
+        if named.is_empty() {
+            return Err(DrainError::UnknownPool);
+        }
+        let drained = self.view();
+        let holders: Vec<_> = named
+            .into_iter()
             .filter(|wired| {
-                wired
+                let here = wired
                     .pool
                     .report()
                     .iter()
-                    .any(|report| report.view.id() == endpoint)
+                    .any(|report| report.view.id() == endpoint);
+                // What was drained and has left can be given back before it returns.
+                let in_tier =
+                    |view: &ClusterView| view.drained(wired.pool.name()).contains(&endpoint);
+                here || drained.as_deref().map_or(!on, in_tier)
             })
             .collect();
         if holders.is_empty() {
@@ -220,7 +232,7 @@ fn pool_view(wired: &WiredPool, view: Option<&ClusterView>) -> PoolView {
         spread: spread(
             reports
                 .iter()
-                .filter(|report| eligible(report.view.state))
+                .filter(|report| is_proven(report))
                 .map(|report| report.cluster as f64 / f64::from(report.view.target.weight)),
         ),
         discovery: DiscoveryView {
@@ -265,7 +277,7 @@ fn endpoint_view(
             view.state,
             EndpointState::Down | EndpointState::Ejected | EndpointState::Unproven
         ),
-        eligible: eligible(view.state),
+        eligible: takes_connections(view.state),
         why: view.why,
         drain: view.drain,
         own_connections,
@@ -280,9 +292,12 @@ fn endpoint_view(
     }
 }
 
-/// Whether new connections may go there now.
-pub(super) fn is_eligible(report: &EndpointReport) -> bool {
-    eligible(report.view.state)
+/// Whether a probe or a client has shown that it works; readiness wants one such endpoint.
+pub(super) fn is_proven(report: &EndpointReport) -> bool {
+    matches!(
+        report.view.state,
+        EndpointState::Up | EndpointState::HalfOpen
+    )
 }
 
 fn seen_by(view: &ClusterView, pool: &str, endpoint: EndpointId) -> Vec<SeenBy> {
@@ -321,8 +336,4 @@ fn member_view(member: &Member, now: std::time::Instant) -> MemberView {
 
 fn own(report: &EndpointReport) -> u64 {
     u64::from(report.established) + u64::from(report.pending)
-}
-
-fn eligible(state: EndpointState) -> bool {
-    matches!(state, EndpointState::Up | EndpointState::HalfOpen)
 }

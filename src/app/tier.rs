@@ -6,7 +6,8 @@ use super::fingerprint::pool_fingerprint;
 use super::pools::WiredPool;
 use super::source::VERSION;
 use crate::cluster::{
-    self, Cluster, ClusterError, FactSource, OwnInfo, PoolReport, Seed, SeedResolver, system_clock,
+    self, Cluster, ClusterError, FactSource, OwnInfo, PoolReport, Reject, Seed, SeedResolver,
+    system_clock,
 };
 use crate::config::Config;
 use crate::discovery::Resolver;
@@ -14,7 +15,7 @@ use crate::logic::endpoint::EndpointId;
 use crate::logic::event::{PeerVerdict, PoolEvent, ProbeResult};
 use crate::logic::member::ClusterView;
 use crate::logic::probers::ProberSet;
-use crate::logic::snapshot::EndpointView;
+use crate::logic::snapshot::EndpointState;
 use crate::pool::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,10 +24,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// After a change was passed on, in either direction, the next ones wait so long. Outwards: the push has a gap of its own,
-/// and waking this thread for every connection would cost the workers a system call each. Inwards: the picker takes stock
-/// every 5 ms, and records say themselves how old they are.
-const COALESCE: Duration = Duration::from_millis(2);
+/// After a change was passed on, the next ones wait so long. The push has a gap of at least 10 ms of its own, and waking
+/// this thread for every connection would cost the workers a system call each.
+const COALESCE_OUT: Duration = Duration::from_millis(5);
+
+/// After the tier's news were taken, the next ones wait so long: the picker takes stock every 5 ms, and records say
+/// themselves how old they are.
+const COALESCE_IN: Duration = Duration::from_millis(2);
 
 /// Joins the tier.
 pub(super) async fn join(
@@ -55,6 +59,7 @@ pub(super) async fn join(
         cancel.clone(),
     )
     .await?;
+    tracker.spawn(watch_over(cluster.clone(), cancel.clone()));
     for wired in pools {
         let pool = Arc::clone(&wired.pool);
         tracker.spawn(tell_changes(
@@ -103,12 +108,43 @@ fn fact_source(pools: &[WiredPool], fingerprints: &[u64]) -> FactSource {
     })
 }
 
+/// Says in the log what otherwise only the metrics know: nobody was ever heard, or somebody is not understood.
+async fn watch_over(cluster: Cluster, cancel: CancellationToken) {
+    const LOOK: Duration = Duration::from_secs(10);
+    let looks = async {
+        let mut told = 0;
+        tokio::time::sleep(LOOK).await;
+        if cluster.view().borrow().own_generation == 0 || cluster.view().borrow().is_alone() {
+            tracing::warn!(
+                "no other member is heard: serving alone; check seeds, keys_file, id and UDP between the hosts"
+            );
+        }
+        loop {
+            let stats = cluster.stats();
+            let foreign = [Reject::Key, Reject::Cluster, Reject::Auth, Reject::Stale];
+            let [key, cluster_id, auth, stale] = foreign.map(|reason| stats.rejected(reason));
+            if key + cluster_id + auth + stale > told {
+                told = key + cluster_id + auth + stale;
+                tracing::warn!(
+                    key,
+                    cluster_id,
+                    auth,
+                    stale,
+                    "datagrams rejected so far, by reason"
+                );
+            }
+            tokio::time::sleep(LOOK * 6).await;
+        }
+    };
+    cancel.run_until_cancelled(looks).await;
+}
+
 async fn tell_changes(pool: Arc<Pool>, cluster: Cluster, cancel: CancellationToken) {
     let tell = async {
         loop {
             pool.changed().notified().await;
             cluster.changed();
-            tokio::time::sleep(COALESCE).await;
+            tokio::time::sleep(COALESCE_OUT).await;
         }
     };
     cancel.run_until_cancelled(tell).await;
@@ -131,13 +167,15 @@ impl Listener {
             loop {
                 let now = Arc::clone(&view.borrow_and_update());
                 self.take(&now).await;
-                tokio::time::sleep(COALESCE).await;
+                tokio::time::sleep(COALESCE_IN).await;
                 if view.changed().await.is_err() {
                     // The cluster has stopped: nobody's connections are counted any more.
-                    let alone = ClusterView::alone(
-                        Arc::clone(&now.own_id),
-                        tokio::time::Instant::now().into_std(),
-                    );
+                    // What operators drained stays drained.
+                    let since = tokio::time::Instant::now().into_std();
+                    let alone = ClusterView {
+                        drains: Arc::clone(&now.drains),
+                        ..ClusterView::alone(Arc::clone(&now.own_id), since)
+                    };
                     self.take(&alone).await;
                     break;
                 }
@@ -150,15 +188,22 @@ impl Listener {
         let name = self.pool.name().to_owned();
         self.pool.set_peers(&view.own_id, view.peer_counts(&name));
         let mut events = Vec::new();
-        let verdicts = view.verdicts(&name);
+        // Most of the time nobody complains, and every record of every member would be gone through for that.
+        let verdicts = if view.is_content(&name) {
+            Vec::new()
+        } else {
+            view.verdicts(&name)
+        };
         if verdicts != self.verdicts {
             self.verdicts.clone_from(&verdicts);
             events.push(PoolEvent::PeersSee(verdicts));
         }
-        let drained = view.drained(&name);
-        let changed = drained.symmetric_difference(&self.drained);
-        events.extend(changed.map(|id| PoolEvent::Drain(*id, drained.contains(id))));
-        self.drained = drained;
+        if !view.drains.is_empty() || !self.drained.is_empty() {
+            let drained = view.drained(&name);
+            let changed = drained.symmetric_difference(&self.drained);
+            events.extend(changed.map(|id| PoolEvent::Drain(*id, drained.contains(id))));
+            self.drained = drained;
+        }
         events.extend(self.relay(view));
         for event in events {
             // The actor is gone only when everything ends.
@@ -185,16 +230,14 @@ impl Listener {
         });
         let name = self.pool.name().to_owned();
         let mut events = Vec::new();
-        for endpoint in self
-            .pool
-            .snapshot()
-            .borrow()
-            .endpoints
-            .iter()
-            .map(EndpointView::id)
-        {
-            if set.probes(endpoint) {
+        let snapshot = Arc::clone(&self.pool.snapshot().borrow());
+        for shown in &snapshot.endpoints {
+            let endpoint = shown.id();
+            // Who has just come, or come back, has not heard the verdict yet.
+            if set.probes(endpoint) || shown.state == EndpointState::Unproven {
                 self.relayed.remove(&endpoint);
+            }
+            if set.probes(endpoint) || shown.state == EndpointState::Vanished {
                 continue;
             }
             let sights = view.sights(&name, endpoint);
@@ -216,6 +259,8 @@ impl Listener {
                 events.push(PoolEvent::ProbedByPeers(endpoint, result));
             }
         }
+        let known = |endpoint: &EndpointId| snapshot.endpoints.iter().any(|e| e.id() == *endpoint);
+        self.relayed.retain(|endpoint, _| known(endpoint));
         events
     }
 }

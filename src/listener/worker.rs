@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -86,9 +87,12 @@ impl Worker {
                     stop_accepting: stop_accepting.clone(),
                     stop: stop.clone(),
                 };
+                // Here and not in its thread: a process out of descriptors fails to start, and does not serve with half
+                // of its workers.
+                let runtime = Builder::new_current_thread().enable_all().build()?;
                 let thread = std::thread::Builder::new()
                     .name(format!("tidegate-{index}"))
-                    .spawn(move || shift.run())?;
+                    .spawn(move || shift.run(&runtime))?;
                 Ok(Self { thread })
             })
             .collect()
@@ -112,15 +116,11 @@ struct Shift {
 }
 
 impl Shift {
-    fn run(self) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect(
-                "a runtime needs an epoll and an event descriptor, which the start has checked",
-            );
+    /// The runtime is dropped behind this, and with it every connection that is left: their guards count them.
+    fn run(self, runtime: &Runtime) {
+        // An instance without one of its workers is none: its port would still take a share of the clients.
+        let _with_us = self.stop.clone().drop_guard();
         runtime.block_on(self.work());
-        // Dropping the runtime drops every connection that is left: their guards count them.
     }
 
     async fn work(self) {

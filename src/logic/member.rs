@@ -142,6 +142,13 @@ impl ClusterView {
             .collect()
     }
 
+    /// Nobody calls an endpoint of the pool down or evacuating.
+    pub fn is_content(&self, pool: &str) -> bool {
+        self.records(pool).all(|(_, held)| {
+            held.record.facts.down.is_empty() && held.record.facts.evacuating.is_empty()
+        })
+    }
+
     /// What the peers together see of a pool, sorted by endpoint. A peer has a verdict on every endpoint it counts.
     pub fn verdicts(&self, pool: &str) -> Vec<PeerVerdict> {
         let mut tally: BTreeMap<EndpointId, PeerVerdict> = BTreeMap::new();
@@ -171,7 +178,17 @@ impl ClusterView {
 
     /// Who sees what of one endpoint.
     pub fn sights(&self, pool: &str, endpoint: EndpointId) -> Vec<Sight> {
+        let knows = |held: &HeldRecord| {
+            let facts = &held.record.facts;
+            let counted = |(id, _): &(EndpointId, u32)| *id;
+            facts
+                .counts
+                .binary_search_by_key(&endpoint, counted)
+                .is_ok()
+                || facts.down.binary_search(&endpoint).is_ok()
+        };
         self.records(pool)
+            .filter(|(_, held)| knows(held))
             .map(|(member, held)| Sight {
                 id: Arc::clone(&member.id),
                 down: held.record.facts.down.binary_search(&endpoint).is_ok(),

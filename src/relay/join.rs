@@ -26,13 +26,35 @@ use tokio::time::{Instant, timeout_at};
 
 /// A broker's word on a CONNECT.
 enum Verdict {
-    /// It serves the client; its bytes are for the client.
-    Accepted {
-        reply: Vec<u8>,
-        server_keep_alive_s: Option<u16>,
-    },
+    /// It serves the client.
+    Accepted,
     /// It refuses this client, and another broker would too.
-    Refused { reply: Vec<u8> },
+    Refused,
+}
+
+/// Which keep-alive rules.
+enum KeepAlive {
+    /// The broker's, where its CONNACK names one, else the client's.
+    Server(Option<u16>),
+    /// Not known yet.
+    Unknown,
+}
+
+/// What a broker answered; the bytes are for the client.
+struct Answer {
+    verdict: Verdict,
+    reply: Vec<u8>,
+    keep_alive: KeepAlive,
+}
+
+/// A broker that has answered.
+struct Found {
+    slot: Slot,
+    endpoint: EndpointId,
+    stream: TcpStream,
+    verdict: Verdict,
+    reply: Vec<u8>,
+    keep_alive: KeepAlive,
 }
 
 /// Why one attempt failed, and the CONNACK if there was one.
@@ -61,43 +83,33 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
         // The broker's answer first: a client that has pipelined DISCONNECT and closed is served.
         biased;
         outcome = search.run(&context, &pool, &preface) => outcome,
-        () = client_gone(&preface) => return Err(CloseReason::ClientGone.into()),
+        () = client_gone(&preface) => Err((CloseReason::ClientGone, Vec::new())),
     };
     let attempts = search.attempts;
     guard.connection.details().attempts = attempts;
-    match outcome {
-        Ok((
-            slot,
-            endpoint,
-            Verdict::Accepted {
-                reply,
-                server_keep_alive_s,
-            },
-        )) => {
-            guard.joined(slot.endpoint(), slot.why().label(), attempts);
-            context.tallies.observe_join(started.elapsed());
-            establish(
-                &context,
-                preface,
-                slot,
-                endpoint,
-                reply,
-                server_keep_alive_s,
-            )
-            .await
-        }
-        Ok((_, _, Verdict::Refused { reply })) => {
-            farewell(preface.client, &reply).await;
-            Err(CloseReason::ConnectRefused.into())
+    let (reason, word) = match outcome {
+        Ok(found) => match found.verdict {
+            Verdict::Accepted => {
+                guard.joined(found.endpoint, found.slot.why().label(), attempts);
+                context.tallies.observe_join(started.elapsed());
+                return establish(guard, preface, found, deadline).await;
+            }
+            // Slot and socket go before the farewell: a refused client is no connection of the broker.
+            Verdict::Refused => (CloseReason::ConnectRefused, Some(found.reply)),
+        },
+        Err((CloseReason::ClientGone, _)) => {
+            search.abandon(pool.connack_timeout);
+            (CloseReason::ClientGone, None)
         }
         Err((reason, reply)) => {
             let version = preface.connect.as_ref().map(|connect| connect.version);
-            if let Some(word) = last_word(version, reply) {
-                farewell(preface.client, &word).await;
-            }
-            Err(reason.into())
+            (reason, last_word(version, reply))
         }
+    };
+    if let Some(word) = word {
+        farewell(preface.client, &word).await;
     }
+    Err(reason.into())
 }
 
 /// The broker's own refusal is the better answer; without one ours says "server unavailable".
@@ -111,12 +123,10 @@ fn last_word(version: Option<Version>, reply: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 async fn establish(
-    context: &Context,
+    guard: &Guard,
     preface: Preface,
-    slot: Slot,
-    endpoint: TcpStream,
-    reply: Vec<u8>,
-    server_keep_alive_s: Option<u16>,
+    found: Found,
+    deadline: Instant,
 ) -> Result<Joined, End> {
     let Preface {
         mut client,
@@ -124,31 +134,38 @@ async fn establish(
         mut bytes,
         ..
     } = preface;
-    let settings = &context.settings;
+    guard.count_from_client(bytes.len());
+    guard.count_to_client(found.reply.len());
+    let settings = &guard.context.settings;
     let (idle, behind) = match &connect {
         None => (idle::plain(settings), Vec::new()),
         Some(connect) => {
-            let idle = idle::mqtt(settings, connect.keep_alive_s, server_keep_alive_s);
+            let idle = match found.keep_alive {
+                // The CONNACK, and the keep-alive in it, are still to come.
+                KeepAlive::Unknown => idle::plain(settings),
+                KeepAlive::Server(seconds) => idle::mqtt(settings, connect.keep_alive_s, seconds),
+            };
             (idle, bytes.split_off(connect.length))
         }
     };
     drop(bytes);
-    if !reply.is_empty() {
+    if !found.reply.is_empty() {
         let failed = |error: io::Error| End::with(CloseReason::ClientError, error);
-        poll_fn(|cx| client.poll_flush(cx)).await.map_err(failed)?;
-        poll_fn(|cx| {
-            Poll::Ready(with_scratch(|scratch| {
-                client.poll_send(cx, &reply, &mut scratch.sealed)
-            }))
-        })
-        .await
-        .map_err(failed)?;
+        timeout_at(deadline, poll_fn(|cx| client.poll_flush(cx)))
+            .await
+            .unwrap_or_else(|elapsed| Err(elapsed.into()))
+            .map_err(failed)?;
+        let send = |cx: &mut std::task::Context<'_>| {
+            with_scratch(|scratch| client.poll_send(cx, &found.reply, &mut scratch.sealed))
+        };
+        let mut send = send;
+        poll_fn(|cx| Poll::Ready(send(cx))).await.map_err(failed)?;
     }
     Ok(Joined {
         client,
-        endpoint,
+        endpoint: found.stream,
         to_endpoint: Outbound::starting_with(behind),
-        slot,
+        slot: found.slot,
         idle,
     })
 }
@@ -168,6 +185,8 @@ struct Search {
     attempts: u32,
     /// How often all endpoints had failed.
     rounds: u32,
+    /// The attempt that runs, and since when.
+    trying: Option<(Slot, Instant)>,
     excluded: Vec<EndpointId>,
     source: std::net::IpAddr,
 }
@@ -178,6 +197,7 @@ impl Search {
             deadline,
             attempts: 0,
             rounds: 0,
+            trying: None,
             excluded: Vec::new(),
             source: preface.addr.ip(),
         }
@@ -188,7 +208,7 @@ impl Search {
         context: &Context,
         pool: &PoolSettings,
         preface: &Preface,
-    ) -> Result<(Slot, TcpStream, Verdict), (CloseReason, Vec<u8>)> {
+    ) -> Result<Found, (CloseReason, Vec<u8>)> {
         let mut last_reply = Vec::new();
         let key = preface
             .connect
@@ -218,17 +238,36 @@ impl Search {
                 context.tallies.retries.add(1);
             }
             let endpoint = slot.endpoint();
-            match self.attempt(context, pool, preface, slot).await {
-                Ok(joined) => return Ok(joined),
-                Err(failure) => {
-                    tracing::debug!(
-                        pool = %context.pool.name(), %endpoint, failure = failure.kind.label(),
-                        attempt = self.attempts, "endpoint failed a client"
-                    );
+            self.trying = Some((slot, Instant::now()));
+            let answer = self.try_endpoint(context, pool, preface, endpoint).await;
+            let Some((mut slot, _)) = self.trying.take() else {
+                unreachable!("nobody else takes it while this runs");
+            };
+            match answer {
+                Ok((
+                    stream,
+                    Answer {
+                        verdict,
+                        reply,
+                        keep_alive,
+                    },
+                )) => {
+                    slot.established();
+                    return Ok(Found {
+                        slot,
+                        endpoint,
+                        stream,
+                        verdict,
+                        reply,
+                        keep_alive,
+                    });
+                }
+                Err(Failure { kind, reply }) => {
+                    slot.failed(kind);
+                    let (pool, attempt) = (context.pool.name(), self.attempts);
+                    tracing::debug!(pool, %endpoint, failure = kind.label(), attempt, "endpoint failed a client");
                     self.excluded.push(endpoint);
-                    if !failure.reply.is_empty() {
-                        last_reply = failure.reply;
-                    }
+                    last_reply = if reply.is_empty() { last_reply } else { reply };
                 }
             }
         }
@@ -247,26 +286,12 @@ impl Search {
         Duration::from_millis(500) * self.rounds
     }
 
-    /// One endpoint. The slot is told how it went.
-    async fn attempt(
-        &self,
-        context: &Context,
-        pool: &PoolSettings,
-        preface: &Preface,
-        mut slot: Slot,
-    ) -> Result<(Slot, TcpStream, Verdict), Failure> {
-        match self
-            .try_endpoint(context, pool, preface, slot.endpoint())
-            .await
+    /// The client hung up on an attempt. Clients that are less patient than we are must not hide a broker that hangs.
+    fn abandon(&mut self, patience: Duration) {
+        if let Some((slot, since)) = self.trying.take()
+            && since.elapsed() * 2 >= patience
         {
-            Ok((stream, verdict)) => {
-                slot.established();
-                Ok((slot, stream, verdict))
-            }
-            Err(failure) => {
-                slot.failed(failure.kind);
-                Err(failure)
-            }
+            slot.failed(ConnectFailure::ConnackTimeout);
         }
     }
 
@@ -276,36 +301,55 @@ impl Search {
         pool: &PoolSettings,
         preface: &Preface,
         endpoint: EndpointId,
-    ) -> Result<(TcpStream, Verdict), Failure> {
+    ) -> Result<(TcpStream, Answer), Failure> {
         let dial_by = self.deadline.min(Instant::now() + pool.connect_timeout);
-        let mut stream = match timeout_at(dial_by, dial(endpoint, &context.settings)).await {
+        let dialled = timeout_at(dial_by, dial(endpoint, &context.settings)).await;
+        let mut stream = match dialled {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(dial_failure(&error).into()),
-            Err(_elapsed) => return Err(ConnectFailure::DialTimeout.into()),
+            Err(_elapsed) => {
+                return Err(self
+                    .slow(ConnectFailure::DialTimeout, pool.connect_timeout)
+                    .into());
+            }
         };
         let header = proxy_header(pool.proxy_protocol, preface);
-        let Some(connect) = &preface.connect else {
-            send(&mut stream, &header, &preface.bytes)
-                .await
-                .map_err(|_error| ConnectFailure::Refused)?;
-            return Ok((
-                stream,
-                Verdict::Accepted {
-                    reply: Vec::new(),
-                    server_keep_alive_s: None,
-                },
-            ));
-        };
         let answer_by = self.deadline.min(Instant::now() + pool.connack_timeout);
         let exchange = async {
+            let Some(connect) = &preface.connect else {
+                send(&mut stream, &header, &preface.bytes)
+                    .await
+                    .map_err(|_error| ConnectFailure::Refused)?;
+                let keep_alive = KeepAlive::Unknown;
+                return Ok(Answer {
+                    verdict: Verdict::Accepted,
+                    reply: Vec::new(),
+                    keep_alive,
+                });
+            };
             send(&mut stream, &header, &preface.bytes[..connect.length])
                 .await
                 .map_err(|_error| ConnectFailure::ClosedBeforeConnack)?;
             read_reply(&mut stream, connect, context.settings.preface_bytes_max).await
         };
         match timeout_at(answer_by, exchange).await {
-            Ok(verdict) => verdict.map(|verdict| (stream, verdict)),
-            Err(_elapsed) => Err(ConnectFailure::ConnackTimeout.into()),
+            Ok(answer) => answer.map(|answer| (stream, answer)),
+            Err(_elapsed) => Err(self
+                .slow(ConnectFailure::ConnackTimeout, pool.connack_timeout)
+                .into()),
+        }
+    }
+
+    /// An endpoint that was cut short by the client's deadline had no fair chance: that is not held against it.
+    fn slow(&self, failure: ConnectFailure, patience: Duration) -> ConnectFailure {
+        let waited = self
+            .trying
+            .as_ref()
+            .map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        if waited * 2 >= patience {
+            failure
+        } else {
+            ConnectFailure::Local
         }
     }
 }
@@ -356,46 +400,46 @@ async fn read_reply(
     stream: &mut TcpStream,
     connect: &ConnectFacts,
     bytes_max: usize,
-) -> Result<Verdict, Failure> {
+) -> Result<Answer, Failure> {
     let mut reply = Vec::new();
     loop {
         match read_into(stream, &mut reply).await {
             Ok(0) | Err(_) => return Err(ConnectFailure::ClosedBeforeConnack.into()),
             Ok(_) => {}
         }
-        match decode_first_reply(&reply, connect.version, bytes_max) {
-            Ok(Decoded::Incomplete { .. }) => {}
+        let (verdict, keep_alive) = match decode_first_reply(&reply, connect.version, bytes_max) {
+            Ok(Decoded::Incomplete { .. }) => continue,
+            // Enhanced authentication (MQTT 5.0 §4.12): the exchange goes on between client and broker.
             Ok(Decoded::Complete {
                 value: FirstReply::Auth,
                 ..
-            }) => {
-                // Enhanced authentication (MQTT 5.0 §4.12): the exchange goes on between client and broker.
-                return Ok(Verdict::Accepted {
-                    reply,
-                    server_keep_alive_s: None,
-                });
-            }
+            }) => (Verdict::Accepted, KeepAlive::Unknown),
             Ok(Decoded::Complete {
                 value: FirstReply::Connack(connack),
                 ..
             }) => {
-                if connack.is_accepted() {
-                    let server_keep_alive_s = connack.properties.server_keep_alive();
-                    return Ok(Verdict::Accepted {
-                        reply,
-                        server_keep_alive_s,
-                    });
-                }
+                let keep_alive = KeepAlive::Server(connack.properties.server_keep_alive());
                 if connack.is_unavailable() {
-                    return Err(Failure {
-                        kind: ConnectFailure::ConnackUnavailable(connack.code),
-                        reply,
-                    });
+                    let kind = ConnectFailure::ConnackUnavailable(connack.code);
+                    return Err(Failure { kind, reply });
                 }
-                return Ok(Verdict::Refused { reply });
+                let accepted = connack.is_accepted();
+                (
+                    if accepted {
+                        Verdict::Accepted
+                    } else {
+                        Verdict::Refused
+                    },
+                    keep_alive,
+                )
             }
             Err(_) => return Err(ConnectFailure::NotMqtt.into()),
-        }
+        };
+        return Ok(Answer {
+            verdict,
+            reply,
+            keep_alive,
+        });
     }
 }
 

@@ -99,6 +99,9 @@ async fn handshake(
     let Some(store) = &context.tls else {
         unreachable!("called on a TLS listener")
     };
+    // A client that says nothing holds no place, and one that stalls not for long.
+    let gone = |error| End::with(CloseReason::ClientGone, error);
+    socket.readable().await.map_err(gone)?;
     let _permit = context
         .handshakes
         .acquire()
@@ -106,13 +109,15 @@ async fn handshake(
         .expect("the semaphore lives as long as the worker");
     let mut stream = ServerStream::new(socket, store.server_config()).map_err(tls_failed)?;
     let mut server_name = None;
-    let facts = poll_fn(|cx| {
+    let handshake = poll_fn(|cx| {
         super::thread::with_scratch(|scratch| {
             stream.poll_handshake(cx, scratch, early, &mut server_name)
         })
-    })
-    .await
-    .map_err(tls_failed)?;
+    });
+    let facts = timeout(context.settings.preface_timeout / 2, handshake)
+        .await
+        .map_err(|_elapsed| End::from(CloseReason::PrefaceTimeout))?
+        .map_err(tls_failed)?;
     let kind = if facts.resumed {
         &context.tallies.tls_resumed
     } else {

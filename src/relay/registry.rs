@@ -204,6 +204,16 @@ impl Guard {
         details.attempts = attempts;
     }
 
+    pub(super) fn count_from_client(&self, bytes: usize) {
+        self.connection.from_client.add(bytes as u64);
+        self.context.tallies.bytes_from_clients.add(bytes as u64);
+    }
+
+    pub(super) fn count_to_client(&self, bytes: usize) {
+        self.connection.to_client.add(bytes as u64);
+        self.context.tallies.bytes_to_clients.add(bytes as u64);
+    }
+
     pub(super) fn close(mut self, end: End) {
         self.end = Some(end);
     }

@@ -233,10 +233,10 @@ impl ServerStream {
             self.close_notified = true;
             let mut alert = vec![0; 64];
             if let ConnectionState::WriteTraffic(mut traffic) =
-                self.tls.process_tls_records(&mut []).state?
+                self.tls.process_tls_records(&mut self.partial).state?
                 && let Ok(length) = traffic.queue_close_notify(&mut alert)
             {
-                self.keep(&alert[..length]);
+                self.backlog.extend_from_slice(&alert[..length]);
             }
         }
         ready!(self.poll_flush(cx))?;
@@ -282,7 +282,15 @@ impl ServerStream {
             let status = self.tls.process_tls_records(&mut scratch.wire[at..filled]);
             let mut discard = status.discard;
             let mut wants_more = false;
-            match status.state? {
+            let state = match status.state {
+                Ok(state) => state,
+                Err(error) => {
+                    // rustls knows its place in what it has not consumed: the alert is fetched with those bytes.
+                    self.partial = scratch.wire[at + discard..filled].to_vec();
+                    return Err(error.into());
+                }
+            };
+            match state {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
@@ -322,7 +330,10 @@ impl ServerStream {
 
     fn seal(&mut self, mut data: &[u8], sealed: &mut Vec<u8>) -> Result<(), TlsError> {
         while !data.is_empty() {
-            match self.tls.process_tls_records(&mut []).state? {
+            // With the partial record and not with nothing: rustls has looked at it and remembers how far.
+            let status = self.tls.process_tls_records(&mut self.partial);
+            let discard = status.discard;
+            match status.state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let start = sealed.len();
                     sealed.resize(start + data.len() + data.len() / 64 + 512, 0);
@@ -346,25 +357,21 @@ impl ServerStream {
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 _ => return Err(TlsError::Io(io::ErrorKind::BrokenPipe.into())),
             }
+            self.partial.drain(..discard);
         }
         Ok(())
     }
 
-    /// Sends the alert that rustls queued, if the socket takes it at once; the connection is over anyway.
+    /// Sends the alert that rustls queued, if the socket takes it at once; the connection is over anyway. One look: the
+    /// next one would parse the bad record again, and alert again.
     fn send_alert(&mut self) {
         let mut alert = Vec::new();
-        for _ in 0..4 {
-            match self.tls.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut record)) => {
-                    if encode(&mut record, &mut alert).is_err() {
-                        break;
-                    }
-                }
-                Ok(ConnectionState::TransmitTlsData(record)) => record.done(),
-                _ => break,
-            }
+        let state = self.tls.process_tls_records(&mut self.partial).state;
+        if let Ok(ConnectionState::EncodeTlsData(mut record)) = state
+            && encode(&mut record, &mut alert).is_ok()
+        {
+            let _best_effort = self.socket.try_write(&alert);
         }
-        let _best_effort = self.socket.try_write(&alert);
     }
 }
 

@@ -229,6 +229,18 @@ async fn hostile_first_bytes_are_closed_and_counted() {
         .unwrap();
     read_to_end(&mut stream).await;
     rig.wait_closed("mqtts", "tls_failed", 1.0).await;
+    // The front of a ClientHello, then a record of another kind: the alert is fetched over bytes that rustls has seen.
+    let mut stream = Door::plain(rig.addr("mqtts")).open().await.unwrap();
+    let interleaved = b"\x16\x03\x01\x00\x05\x01\x00\x01\x00\x03\x17\x03\x03\x00\x01\x00";
+    stream.write_all(interleaved).await.unwrap();
+    read_to_end(&mut stream).await;
+    let mut stream = Door::plain(rig.addr("mqtts")).open().await.unwrap();
+    stream.write_all(&interleaved[..10]).await.unwrap();
+    stream.flush().await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    stream.write_all(&interleaved[10..]).await.unwrap();
+    read_to_end(&mut stream).await;
+    rig.wait_closed("mqtts", "tls_failed", 3.0).await;
 }
 
 #[tokio::test]
