@@ -15,6 +15,8 @@ pub struct StatusView {
     pub version: String,
     /// Where it is in its life: "starting", "serving", "draining" ...
     pub phase: String,
+    /// Whether clients should be sent here, as `/readyz` says.
+    pub ready: bool,
     /// Seconds since the start of the process.
     pub uptime_s: u64,
     /// Client connections open now.

@@ -66,6 +66,7 @@ impl Source for InstanceSource {
             name: self.config.instance.name.clone(),
             version: VERSION.to_owned(),
             phase: self.phase.borrow().label().to_owned(),
+            ready: self.ready().ready,
             uptime_s: self.started.elapsed().as_secs(),
             connections: totals.iter().map(|listener| listener.open).sum(),
             joined: totals.iter().map(|listener| listener.joined).sum(),

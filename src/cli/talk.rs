@@ -67,10 +67,14 @@ impl AdminArgs {
 pub(super) fn status(args: &AdminArgs) -> anyhow::Result<()> {
     let answer = args.client()?.status()?;
     args.show(&answer, status_table)?;
-    match answer.get("phase").and_then(Value::as_str) {
-        Some("ready") => Ok(()),
-        phase => bail!("the instance is {}", phase.unwrap_or("in no known phase")),
+    if answer.get("ready").and_then(Value::as_bool) == Some(true) {
+        return Ok(());
     }
+    let phase = answer
+        .get("phase")
+        .and_then(Value::as_str)
+        .unwrap_or("unknown");
+    bail!("the instance is not ready (phase {phase}); GET /readyz says why");
 }
 
 /// `tidegate pools`

@@ -99,6 +99,12 @@ impl ConnectFailure {
         Self::LABELS[self.index()]
     }
 
+    /// A broker that does not like a CONNECT closes or talks nonsense as well: only when another one accepts the same CONNECT
+    /// was it the broker's fault. Otherwise one bad client could have every broker ejected.
+    pub const fn may_be_the_clients_fault(self) -> bool {
+        matches!(self, Self::ClosedBeforeConnack | Self::NotMqtt)
+    }
+
     /// A time-out says less than a refusal: when all endpoints are slow at once, the cause is shared (a cluster-wide
     /// lock on client ids in EMQX), and ejecting one of them helps nobody.
     pub const fn is_slowness(self) -> bool {

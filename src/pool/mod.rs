@@ -21,4 +21,4 @@ pub use collector::PoolCollector;
 pub use handle::{PickError, Pool};
 pub use report::EndpointReport;
 pub use settings::{Affinity, OutlierSettings, Policy, ProxyProtocol, Settings};
-pub use slot::Slot;
+pub use slot::{Slot, Suspicion};

@@ -65,9 +65,17 @@ impl Slot {
     }
 
     /// The attempt failed. After [`Slot::established`] it is an end like any other, and nobody's failure.
-    pub fn failed(mut self, failure: ConnectFailure) {
+    pub fn failed(self, failure: ConnectFailure) {
+        if let Some(suspicion) = self.suspected(failure) {
+            suspicion.confirm();
+        }
+    }
+
+    /// The attempt failed in a way that the client may have caused: the place is given back at once, and the endpoint is
+    /// blamed by [`Suspicion::confirm`] alone.
+    pub fn suspected(mut self, failure: ConnectFailure) -> Option<Suspicion> {
         if self.stage != Stage::Pending {
-            return;
+            return None;
         }
         self.stage = Stage::Over;
         let mut picker = self.pool.picker();
@@ -75,12 +83,36 @@ impl Slot {
         // One failure on trial ejects for twice as long. An attempt from before the ejection, which a hung broker has kept
         // waiting until now, says nothing about how the broker is doing on trial.
         let outdated = picker.is_on_trial(self.key) && self.why != PickReason::HalfOpen;
-        let emptied = picker.failed(self.key, failure);
+        let emptied = picker.suspected(self.key, failure);
         drop(picker);
-        if !outdated {
-            self.pool.tell(PoolEvent::ConnectFailed(endpoint, failure));
-        }
         self.pool.freed(emptied);
+        Some(Suspicion {
+            pool: Arc::clone(&self.pool),
+            endpoint,
+            failure,
+            outdated,
+        })
+    }
+}
+
+/// A failed attempt that is not held against its endpoint yet. Dropped unconfirmed, it never is.
+pub struct Suspicion {
+    pool: Arc<Pool>,
+    endpoint: EndpointId,
+    failure: ConnectFailure,
+    outdated: bool,
+}
+
+impl Suspicion {
+    /// It was the endpoint's fault.
+    pub fn confirm(self) {
+        if self.failure != ConnectFailure::Local {
+            self.pool.picker().blame(self.endpoint);
+        }
+        if !self.outdated {
+            self.pool
+                .tell(PoolEvent::ConnectFailed(self.endpoint, self.failure));
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::logic::endpoint::EndpointId;
 use crate::logic::event::ConnectFailure;
 use crate::logic::mqtt::{Decoded, FirstReply, Version, connack_unavailable, decode_first_reply};
 use crate::logic::proxy_protocol::{Header, TlsInfo, encode_v1, encode_v2};
-use crate::pool::{PickRequest, ProxyProtocol, Settings as PoolSettings, Slot};
+use crate::pool::{PickRequest, ProxyProtocol, Settings as PoolSettings, Slot, Suspicion};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -109,7 +109,12 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
     if let Some(word) = word {
         farewell(preface.client, &word).await;
     }
-    Err(reason.into())
+    Err(match search.last {
+        Some((endpoint, failure)) if reason == CloseReason::ConnectFailed => {
+            End::with(reason, format!("{endpoint}: {}", failure.label()))
+        }
+        _ => reason.into(),
+    })
 }
 
 /// The broker's own refusal is the better answer; without one ours says "server unavailable".
@@ -185,6 +190,10 @@ struct Search {
     attempts: u32,
     /// How often all endpoints had failed.
     rounds: u32,
+    /// Failures that another endpoint's success turns into blame.
+    suspicions: Vec<Suspicion>,
+    /// The last failure, for the log.
+    last: Option<(EndpointId, ConnectFailure)>,
     /// The attempt that runs, and since when.
     trying: Option<(Slot, Instant)>,
     excluded: Vec<EndpointId>,
@@ -197,6 +206,8 @@ impl Search {
             deadline,
             attempts: 0,
             rounds: 0,
+            suspicions: Vec::new(),
+            last: None,
             trying: None,
             excluded: Vec::new(),
             source: preface.addr.ip(),
@@ -253,6 +264,7 @@ impl Search {
                     },
                 )) => {
                     slot.established();
+                    self.suspicions.drain(..).for_each(Suspicion::confirm);
                     return Ok(Found {
                         slot,
                         endpoint,
@@ -263,7 +275,7 @@ impl Search {
                     });
                 }
                 Err(Failure { kind, reply }) => {
-                    slot.failed(kind);
+                    self.blame(slot, endpoint, kind);
                     let (pool, attempt) = (context.pool.name(), self.attempts);
                     tracing::debug!(pool, %endpoint, failure = kind.label(), attempt, "endpoint failed a client");
                     self.excluded.push(endpoint);
@@ -284,6 +296,15 @@ impl Search {
     fn breath(&mut self) -> Duration {
         self.rounds = (self.rounds + 1).min(4);
         Duration::from_millis(500) * self.rounds
+    }
+
+    fn blame(&mut self, slot: Slot, endpoint: EndpointId, kind: ConnectFailure) {
+        self.last = Some((endpoint, kind));
+        if kind.may_be_the_clients_fault() {
+            self.suspicions.extend(slot.suspected(kind));
+        } else {
+            slot.failed(kind);
+        }
     }
 
     /// The client hung up on an attempt. Clients that are less patient than we are must not hide a broker that hangs.

@@ -445,3 +445,67 @@ async fn tls_1_2_and_resumed_handshakes_are_served() {
         assert!((count - 2.0).abs() < 0.5, "{kind}: {count}");
     }
 }
+
+#[tokio::test]
+async fn one_bad_client_does_not_have_healthy_brokers_ejected() {
+    // Both close on this client, as brokers do on an id that they do not like; both serve everybody else.
+    let brokers = [broker(Script::Serve).await, broker(Script::Serve).await];
+    let rig = Rig::start(
+        &[brokers[0].addr(), brokers[1].addr()],
+        "",
+        "outlier = { failures = 2 }",
+    );
+    rig.wait_eligible(2).await;
+    for index in 0..3 {
+        for broker in &brokers {
+            broker.set(Script::CloseAfterConnect);
+        }
+        let refused = Client::connect(
+            &rig.plain(),
+            &Connect::new(Version::V5, &format!("bad{index}")),
+        )
+        .await;
+        assert!(refused.is_err());
+        for broker in &brokers {
+            broker.set(Script::Serve);
+        }
+    }
+    rig.wait_eligible(2).await;
+    let ejections =
+        |addr| format!("tidegate_endpoint_ejections_total{{pool=\"brokers\",endpoint=\"{addr}\"}}");
+    for broker in &brokers {
+        assert!(rig.metric(&ejections(broker.addr())).await < 0.5);
+    }
+    Client::connect(&rig.plain(), &Connect::new(Version::V5, "good"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_one_at_a_time_are_spread() {
+    let brokers = [
+        broker(Script::Serve).await,
+        broker(Script::Serve).await,
+        broker(Script::Serve).await,
+    ];
+    let addrs: Vec<_> = brokers.iter().map(FakeBroker::addr).collect();
+    let rig = Rig::start(&addrs, "", "");
+    rig.wait_eligible(3).await;
+    for index in 0..30 {
+        let client = Client::connect(
+            &rig.plain(),
+            &Connect::new(Version::V5, &format!("c{index}")),
+        )
+        .await
+        .unwrap();
+        client.disconnect().await.unwrap();
+        rig.wait_closed("mqtt", "client_closed", f64::from(index + 1))
+            .await;
+    }
+    for addr in addrs {
+        let picks =
+            format!("tidegate_endpoint_picks_total{{pool=\"brokers\",endpoint=\"{addr}\"}}");
+        let picks = rig.metric(&picks).await;
+        assert!((9.5..10.5).contains(&picks), "{addr}: {picks}");
+    }
+}

@@ -39,6 +39,7 @@ impl Source for Fake {
             name: "lb-1".into(),
             version: "0.1.0".into(),
             phase: "serving".into(),
+            ready: true,
             uptime_s: 60,
             connections: 3,
             joined: 2,

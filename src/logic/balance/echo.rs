@@ -21,6 +21,9 @@ const REBUILD_S: f64 = 0.005;
 /// Added to the push gap: the way of a record and the peer's scheduling.
 const PUSH_SLACK_S: f64 = 0.005;
 
+/// Weight of what only decides between equals: more than the smallest stagger, far below one connection.
+const TIE: f64 = 2e-3;
+
 /// A peer's rate relative to the own one counts up to this.
 const RATIO_MAX: f64 = 200.0;
 
@@ -167,13 +170,30 @@ impl Echo {
         let own_sum = super::float(table.own_sum());
         let sum = own_sum + self.peers_sum;
         let own_share = if sum > 0.0 { own_sum / sum } else { 1.0 };
+        // Nobody dispatches unseen: what is level is level, and ties would go to one endpoint for ever. They go to the one
+        // that has had the fewest, so that clients which come and go one at a time are spread as well.
+        let quiet = amp < TIE;
+        let had = |row: &Row| row.dispatched * row.weight_inverse;
+        let fewest = if quiet {
+            let open = rows.iter().filter(|row| row.takes(tier));
+            open.map(had).fold(f64::INFINITY, f64::min)
+        } else {
+            0.0
+        };
+        let tie = |row: &Row| {
+            if quiet {
+                TIE * (had(row) - fewest).min(1.0)
+            } else {
+                0.0
+            }
+        };
         let value = |row: &Row| {
             let total = row.total();
             let echo = row.echo_base + self.rho * row.dispatched;
             let shape = (0.5 * (f64::from(row.own) - own_share * total))
                 .max(-bound)
                 .min(bound);
-            (total + 0.5 + echo + stagger * row.theta + shape) * row.weight_inverse
+            (total + 0.5 + echo + stagger * row.theta + shape + tie(row)) * row.weight_inverse
         };
 
         let start = self.start.min(rows.len());

@@ -218,6 +218,20 @@ impl Picker {
         self.table.release(key, true)
     }
 
+    /// An attempt failed in a way that the client may have caused: counted, and not held against the endpoint until
+    /// [`Picker::blame`]. True as for [`Picker::failed`].
+    pub fn suspected(&mut self, key: SlotKey, failure: ConnectFailure) -> bool {
+        self.table.ledger_mut(key).failures_total[failure.index()] += 1;
+        self.table.release(key, true)
+    }
+
+    /// Another endpoint has accepted the same client: the suspected one was at fault.
+    pub fn blame(&mut self, id: EndpointId) {
+        if let Some(key) = self.table.key_of(id) {
+            self.table.stumbled(key, self.settings.pending_max);
+        }
+    }
+
     /// A connection ended, or was given up while `pending`. True if it was the last one of a vanished endpoint.
     pub fn release(&mut self, key: SlotKey, pending: bool) -> bool {
         self.table.release(key, pending)
