@@ -33,5 +33,5 @@ copy_libraries "$context/rootfs" "$binary"
 install -m 0644 deploy/image/tidegate.toml "$context/rootfs/etc/tidegate/tidegate.toml"
 # Whoever builds, the folders are for everybody to enter.
 find "$context/rootfs" -type d -exec chmod 0755 {} +
-DOCKER_CLI_HINTS=false docker build --quiet --tag "$tag" --file deploy/Dockerfile "$context" >/dev/null
+build_image "$tag" deploy/Dockerfile "$context"
 printf '%s: %s bytes\n' "$tag" "$(docker image inspect --format '{{.Size}}' "$tag")"

@@ -79,3 +79,12 @@ copy_libraries() {
         install -D -m 0755 "$(readlink -f "$library")" "$root$library"
     done
 }
+
+# build_image TAG DOCKERFILE CONTEXT: without the engine's chatter, unless it fails.
+build_image() {
+    local log
+    log=$(docker build --quiet --tag "$1" --file "$2" "$3" 2>&1) || {
+        printf '%s\n' "$log" >&2
+        return 1
+    }
+}
