@@ -299,9 +299,7 @@ def cut_from_peers(run):
         run.clients.turnover()
         # Two tiers that know nothing of each other, each level by itself.
         run.level(3, spread_max=10)
-    wait_members(3)
-    run.clients.turnover()
-    run.level(3)
+    back_again(run)
 
 
 def cut_from_brokers(run):
@@ -310,9 +308,7 @@ def cut_from_brokers(run):
         wait_eligible(0, [victim])
         wait_abandoned(victim)
         run.level(3)
-    wait_eligible(3)
-    run.clients.turnover()
-    run.level(3)
+    back_again(run)
 
 
 def cut_from_both(run):
@@ -322,10 +318,7 @@ def cut_from_both(run):
         wait_eligible(0, [victim])
         wait_abandoned(victim)
         run.level(3)
-    wait_members(3)
-    wait_eligible(3)
-    run.clients.turnover()
-    run.level(3)
+    back_again(run)
 
 
 def rolling_restart(run):
