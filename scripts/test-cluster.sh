@@ -92,6 +92,7 @@ install -m 0644 scripts/cluster/clients.py "$root/clients.py"
 image clients "/usr/bin/$version" -I -B /clients.py
 
 section "cluster"
+$COMPOSE --file deploy/compose.yaml --profile observe config --quiet
 mkdir -p "$TIDEGATE_TEST_CONFIG"
 install -m 0644 scripts/cluster/tidegate.toml "$TIDEGATE_TEST_CONFIG/tidegate.toml"
 head -c 32 /dev/urandom | base64 >"$TIDEGATE_TEST_CONFIG/gossip.keys"
