@@ -67,3 +67,24 @@ install_packages() {
     fi
     rm -f "$log"
 }
+
+# copy_libraries ROOT BINARY ...: the shared libraries of the binaries, at the same paths under ROOT; nothing for static
+# ones.
+copy_libraries() {
+    local root=$1 library
+    shift
+    for library in $(ldd "$@" 2>/dev/null | grep -o '/[^ ):]*\.so[^ ):]*' | sort -u); do
+        # The arguments themselves are named too, as headings.
+        case " $* " in *" $library "*) continue ;; esac
+        install -D -m 0755 "$(readlink -f "$library")" "$root$library"
+    done
+}
+
+# build_image TAG DOCKERFILE CONTEXT: without the engine's chatter, unless it fails.
+build_image() {
+    local log
+    log=$(docker build --quiet --tag "$1" --file "$2" "$3" 2>&1) || {
+        printf '%s\n' "$log" >&2
+        return 1
+    }
+}

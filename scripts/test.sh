@@ -5,7 +5,7 @@
 # within 15 minutes on two cores. The release build, which the demo's own command asks for, would compile all of it a
 # second time; what differs in it is speed, and speed is measured elsewhere.
 #
-# TEST_ACCEPTANCE=no leaves out the runs against real brokers and proxies.
+# TEST_ACCEPTANCE=no leaves out the runs against real brokers and proxies, TEST_CLUSTER=no those in containers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -22,7 +22,7 @@ fi
 
 section "scripts"
 find scripts .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
-python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/acceptance/*.py
+python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/acceptance/*.py scripts/cluster/*.py
 
 section "format"
 cargo fmt --all --check
@@ -57,6 +57,21 @@ if [ "${TEST_ACCEPTANCE:-yes}" = yes ] && [ -e examples/demo.rs ]; then
     section "acceptance, quick"
     cargo build --locked
     TIDEGATE=${CARGO_TARGET_DIR:-target}/debug/tidegate ./scripts/acceptance/all.sh --quick
+fi
+
+section "deploy"
+need promtool=prometheus
+(cd deploy/prometheus && promtool check rules rules.yml && promtool test rules rules.test.yml &&
+    promtool check config --syntax-only prometheus.yml)
+if command -v kubectl >/dev/null; then
+    kubectl kustomize deploy/kubernetes >/dev/null
+fi
+
+# Without a Docker engine there is no cluster to rehearse on; CI has one.
+if [ "${TEST_CLUSTER:-yes}" = yes ] && { [ "${CI:-}" = true ] || docker info >/dev/null 2>&1; }; then
+    section "cluster of containers"
+    cargo build --locked
+    ./scripts/test-cluster.sh --binary "${CARGO_TARGET_DIR:-target}/debug/tidegate"
 fi
 
 section_end

@@ -6,6 +6,7 @@ use super::lifecycle::Lifecycle;
 use super::pools::{self, WiredPool};
 use super::reload::{Counts, Reload};
 use super::source::InstanceSource;
+use super::supervisor;
 use super::tier;
 use crate::admin;
 use crate::cluster::Cluster;
@@ -152,6 +153,7 @@ impl Control {
             () = self.stop.cancelled() => {}
             () = self.until_drained(cluster) => {}
             () = self.obey_reloads(cluster) => {}
+            () = self.feed_watchdog() => {}
         }
         // Connections first: the goodbye says that there are none.
         self.stop.cancel();
@@ -168,6 +170,9 @@ impl Control {
             () = self.drain.cancelled() => {}
             () = signal(&self.signals) => {}
         }
+        if self.signals != Signals::Ignore {
+            supervisor::stopping();
+        }
         if let Some(cluster) = cluster
             && let Err(error) = cluster.announce_leaving()
         {
@@ -180,6 +185,14 @@ impl Control {
                 tracing::warn!(connections = lifecycle.open(), "second signal: stopping at once");
             }
         }
+    }
+
+    /// For ever. An instance inside somebody else's process does not speak for it.
+    async fn feed_watchdog(&self) {
+        if self.signals == Signals::Ignore {
+            return std::future::pending().await;
+        }
+        supervisor::feed_watchdog().await;
     }
 
     /// SIGHUP, for ever.

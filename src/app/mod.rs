@@ -2,7 +2,7 @@
 //!
 //! Reading order: `instance` starts the threads, `control` is the one beside the data path, `pools` connects what finds,
 //! checks and picks brokers, `tier` connects them with the other instances, `lifecycle` is the drain, `reload` takes a
-//! changed file, `source` answers the admin API.
+//! changed file, `source` answers the admin API, `supervisor` tells systemd.
 
 mod control;
 mod fingerprint;
@@ -12,6 +12,7 @@ mod logging;
 mod pools;
 mod reload;
 mod source;
+mod supervisor;
 mod tier;
 
 pub use instance::{Instance, Signals, StartError};
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 pub fn run(config: &Config, path: PathBuf) -> anyhow::Result<()> {
     let _writer = logging::start(&config.log);
     let instance = Instance::start(config, Signals::Obey { path }).context("cannot start")?;
+    supervisor::ready();
     anyhow::ensure!(instance.wait(), "a worker thread panicked");
     Ok(())
 }

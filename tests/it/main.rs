@@ -11,6 +11,7 @@ mod support;
 
 mod cluster;
 mod config;
+mod deploy;
 mod docs;
 mod process;
 mod relay;
