@@ -67,8 +67,8 @@ if command -v kubectl >/dev/null; then
     kubectl kustomize deploy/kubernetes >/dev/null
 fi
 
-# Without a Docker engine there is no cluster to rehearse on; CI has one.
-if [ "${TEST_CLUSTER:-yes}" = yes ] && { [ "${CI:-}" = true ] || docker info >/dev/null 2>&1; }; then
+# TEST_CLUSTER=yes adds seven minutes: the same tier in containers, and what happens when parts of it go.
+if [ "${TEST_CLUSTER:-no}" = yes ]; then
     section "cluster of containers"
     cargo build --locked
     ./scripts/test-cluster.sh --binary "${CARGO_TARGET_DIR:-target}/debug/tidegate"
