@@ -230,7 +230,7 @@ def one_path(seconds):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="scripts/acceptance/30-gossip-attack.sh", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/gossip-acceptance.sh", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     seconds = 2 if parser.parse_args().quick else 5
     attack(seconds)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Gossip under attack, in two halves, and with a path that is broken for one member: scripts/gossip_acceptance.py has
-# the runs. Needs root for raw sockets and the packet filter: [TIDEGATE=path] scripts/acceptance/30-gossip-attack.sh [--quick]
+# the runs. Needs root for raw sockets and the packet filter: [TIDEGATE=path] scripts/gossip-acceptance.sh [--quick]
 set -euo pipefail
-scripts=$(cd "$(dirname "$0")/.." && pwd)
+scripts=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/experiment/namespace.sh
 . "$scripts/experiment/namespace.sh"
 if [ -z "${TIDEGATE_NAMESPACE:-}" ] || [ "$(id -u)" -ne 0 ]; then
