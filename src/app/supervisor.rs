@@ -29,7 +29,7 @@ pub(super) async fn feed_watchdog() {
     }
 }
 
-/// Not shorter than 10 ms, so that an odd WATCHDOG_USEC costs no core.
+/// Not shorter than 10 ms, so that an odd `WATCHDOG_USEC` costs no core.
 fn pause(limit: Duration) -> Duration {
     (limit / 2).max(Duration::from_millis(10))
 }
