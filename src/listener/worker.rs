@@ -30,6 +30,12 @@ pub struct Crew {
     members: Vec<Member>,
 }
 
+impl Crew {
+    fn registry(&self, worker: usize) -> Arc<Registry> {
+        Arc::clone(&self.members[worker].registry)
+    }
+}
+
 #[derive(Debug)]
 struct Member {
     registry: Arc<Registry>,
@@ -125,7 +131,7 @@ impl Shift {
 
     async fn work(self) {
         let tasks = tokio_util::task::TaskTracker::new();
-        tasks.spawn(relay::run_clock(self.clock));
+        tasks.spawn(relay::run_clock(self.clock, self.crew.registry(self.index)));
         let contexts: Arc<[_]> = self
             .plans
             .iter()
@@ -195,10 +201,7 @@ fn spawn(
     client: SocketAddr,
     pass: Pass,
 ) {
-    tasks.spawn(async move {
-        let _until_the_end = pass;
-        relay::serve(context, socket, client).await;
-    });
+    tasks.spawn(relay::serve(context, socket, client, pass));
 }
 
 /// Where one accept loop sends its connections.

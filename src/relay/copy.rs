@@ -5,19 +5,15 @@
 
 use super::client::{Client, poll_read_plain};
 use super::outbound::Outbound;
-use super::registry::{Connection, End};
-use super::session::Context;
-use super::thread::{Clock, with_scratch};
+use super::registry::{End, Guard};
+use super::thread::with_scratch;
 use crate::logic::close_reason::CloseReason;
 use crate::pool::Slot;
-use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep};
 
 /// A client and the broker that accepted it.
 #[derive(Debug)]
@@ -33,38 +29,6 @@ pub(super) struct Joined {
 /// Reads of one direction in one poll, so that a bulk transfer leaves room for its neighbours.
 const READS_PER_POLL: u32 = 8;
 
-/// Moves bytes until the end. Dropping the future closes both sides.
-pub(super) async fn run(joined: Joined, context: Arc<Context>, connection: Arc<Connection>) -> End {
-    let patience = joined.idle.unwrap_or(NEVER);
-    let mut relay = Relay {
-        active_at: context.clock.now(),
-        client_done: Done::Open,
-        endpoint_done: Done::Open,
-        first_end: None,
-        patience,
-        client: joined.client,
-        endpoint: joined.endpoint,
-        to_endpoint: joined.to_endpoint,
-        slot: Some(joined.slot),
-        context,
-        connection,
-    };
-    let timer = tokio::time::sleep(patience);
-    tokio::pin!(timer);
-    let mut listening = false;
-    poll_fn(|cx| {
-        if !listening {
-            listening = true;
-            relay.connection.listen(cx.waker());
-        }
-        relay.poll(cx, timer.as_mut())
-    })
-    .await
-}
-
-/// Longer than any process lives; tokio rounds it to its own maximum.
-const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
-
 /// How far one side's sending direction has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
@@ -76,26 +40,56 @@ enum Done {
     Passed,
 }
 
-struct Relay {
+/// The long part of a connection: moves bytes until the end. Dropping it closes both sides.
+///
+/// A struct and not an `async fn`, whose future would hold what it was called with beside what it made of it.
+pub(super) struct Relay {
     client: Client,
     endpoint: TcpStream,
     to_endpoint: Outbound,
     slot: Option<Slot>,
-    context: Arc<Context>,
-    connection: Arc<Connection>,
-    patience: Duration,
-    /// The worker's tick of the last byte.
-    active_at: u32,
     client_done: Done,
     endpoint_done: Done,
     /// Who closed first: the reason, when the other follows in order.
     first_end: Option<CloseReason>,
+    listening: bool,
+    /// Last: its drop counts and logs the end.
+    guard: Guard,
 }
 
 impl Relay {
-    fn poll(&mut self, cx: &mut Poller<'_>, timer: Pin<&mut Sleep>) -> Poll<End> {
-        if let Some(reason) = self.connection.asked() {
-            return Poll::Ready(reason.into());
+    pub(super) fn new(joined: Joined, guard: Guard) -> Self {
+        guard.watch_idle(joined.idle);
+        Self {
+            client: joined.client,
+            endpoint: joined.endpoint,
+            to_endpoint: joined.to_endpoint,
+            slot: Some(joined.slot),
+            client_done: Done::Open,
+            endpoint_done: Done::Open,
+            first_end: None,
+            listening: false,
+            guard,
+        }
+    }
+
+    /// Ready at the end, which is counted and logged when this is dropped.
+    pub(super) fn poll(&mut self, cx: &mut Poller<'_>) -> Poll<()> {
+        if !self.listening {
+            self.listening = true;
+            self.guard.connection.listen(cx.waker());
+        }
+        let end = ready!(self.poll_end(cx));
+        self.guard.end_with(end);
+        Poll::Ready(())
+    }
+
+    fn poll_end(&mut self, cx: &mut Poller<'_>) -> Poll<End> {
+        if let Some(reason) = self.guard.connection.asked() {
+            return Poll::Ready(match (reason, self.first_end) {
+                (CloseReason::IdleTimeout, Some(_)) => CloseReason::HalfClosedTimeout.into(),
+                _ => reason.into(),
+            });
         }
         let before = self.first_end;
         let up = match self.poll_up(cx) {
@@ -109,7 +103,11 @@ impl Relay {
         if up && down {
             return Poll::Ready(self.first_end.unwrap_or(CloseReason::ClientClosed).into());
         }
-        self.poll_timer(cx, timer, before.is_none() && self.first_end.is_some())
+        if before.is_none() && self.first_end.is_some() {
+            let patience = self.guard.context.settings.half_closed_timeout;
+            self.guard.watch_idle(Some(patience));
+        }
+        Poll::Pending
     }
 
     /// A reset that follows an orderly close is part of it: somebody wrote to a socket that its owner had closed.
@@ -145,9 +143,7 @@ impl Relay {
                 self.client_done = Done::Read;
                 self.first_end.get_or_insert(CloseReason::ClientClosed);
             } else {
-                self.active_at = self.context.clock.now();
-                self.connection.from_client.add(length as u64);
-                self.context.tallies.bytes_from_clients.add(length as u64);
+                self.guard.moved_from_client(length);
             }
         }
         cx.waker().wake_by_ref();
@@ -181,44 +177,15 @@ impl Relay {
             if length == 0 {
                 self.endpoint_done = Done::Read;
                 self.first_end.get_or_insert(CloseReason::EndpointClosed);
-                if self.context.parse_mqtt {
+                if self.guard.context.parse_mqtt {
                     // A broker that has closed serves this client no more, however long the client takes to notice.
                     self.slot = None;
                 }
             } else {
-                self.active_at = self.context.clock.now();
-                self.connection.to_client.add(length as u64);
-                self.context.tallies.bytes_to_clients.add(length as u64);
+                self.guard.moved_to_client(length);
             }
         }
         cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// The timer is set for the earliest moment at which the connection could be idle, and only looked at then.
-    fn poll_timer(
-        &mut self,
-        cx: &mut Poller<'_>,
-        mut timer: Pin<&mut Sleep>,
-        just_half_closed: bool,
-    ) -> Poll<End> {
-        if just_half_closed {
-            self.patience = self.context.settings.half_closed_timeout;
-            timer.as_mut().reset(Instant::now() + self.patience);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            let quiet = Clock::TICK * self.context.clock.now().wrapping_sub(self.active_at);
-            if quiet >= self.patience {
-                return Poll::Ready(match self.first_end {
-                    None => CloseReason::IdleTimeout.into(),
-                    Some(_) => CloseReason::HalfClosedTimeout.into(),
-                });
-            }
-            // Ticks are coarse: one more than what is missing.
-            timer
-                .as_mut()
-                .reset(Instant::now() + self.patience.saturating_sub(quiet) + Clock::TICK);
-        }
         Poll::Pending
     }
 }

@@ -18,6 +18,6 @@ mod settings;
 mod thread;
 
 pub use registry::{ConnectionView, Registry};
-pub use session::{Context, serve};
+pub use session::{Context, Session, serve};
 pub use settings::{AccessLog, Settings};
 pub use thread::{Clock, run_clock};

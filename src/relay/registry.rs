@@ -1,25 +1,37 @@
 //! The connections of one worker, as the rest of the process sees and ends them, and the one place where an end is
 //! counted and logged.
 
+use super::idle::IdleWatch;
 use super::session::Context;
 use super::settings::AccessLog;
+use super::thread::Clock;
 use crate::logic::close_reason::CloseReason;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::error_chain::Chain;
 use crate::metrics::Tally;
 use slab::Slab;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// All connections of one worker.
 #[derive(Debug, Default)]
 pub struct Registry {
-    connections: Mutex<Slab<Arc<Connection>>>,
+    table: Mutex<Table>,
     open: AtomicUsize,
 }
+
+/// Taken at the turns of a connection's life, and by who lists or ends connections.
+#[derive(Debug, Default)]
+struct Table {
+    connections: Slab<Arc<Connection>>,
+    idle: IdleWatch,
+}
+
+/// Idle connections that are looked at under one lock: a worker's clients must not wait for a hundred thousand.
+const IDLE_BATCH: usize = 1024;
 
 impl Registry {
     /// Connections between accept and close.
@@ -30,9 +42,9 @@ impl Registry {
     /// Asks up to `count` connections to end with `reason`; says how many were asked. Only joined ones are asked: a
     /// connection on its way to a broker has a deadline of its own.
     pub fn close_some(&self, count: usize, reason: CloseReason) -> usize {
-        let connections = lock(&self.connections);
+        let table = lock(&self.table);
         let mut asked = 0;
-        for (_, connection) in connections.iter() {
+        for (_, connection) in &table.connections {
             if asked == count {
                 break;
             }
@@ -43,11 +55,35 @@ impl Registry {
 
     /// What is known of each connection, up to `limit`.
     pub fn list(&self, limit: usize) -> Vec<ConnectionView> {
-        lock(&self.connections)
+        lock(&self.table)
+            .connections
             .iter()
             .take(limit)
             .map(|(_, connection)| connection.view())
             .collect()
+    }
+
+    /// Asks connections to end that have been quiet for as long as they may be. Once per tick. `false`: some are left for
+    /// another call.
+    pub(super) fn close_idle(&self, now: u32) -> bool {
+        let mut table = lock(&self.table);
+        let Table { connections, idle } = &mut *table;
+        for _ in 0..IDLE_BATCH {
+            let Some(look) = idle.pop(now) else {
+                return true;
+            };
+            let Some(connection) = connections.get(look.key) else {
+                continue;
+            };
+            let active_at = connection.active_at.load(Relaxed);
+            if now.wrapping_sub(active_at) < look.patience {
+                idle.watch(look.key, look.patience, active_at);
+            } else if !connection.ask_to_close(CloseReason::IdleTimeout) {
+                // Not listening yet: on its way to its first poll.
+                idle.watch(look.key, look.patience, now);
+            }
+        }
+        false
     }
 }
 
@@ -75,6 +111,8 @@ pub(super) struct Connection {
     accepted: Instant,
     /// 0, or 1 + the [`CloseReason`] that somebody asks for.
     command: AtomicU8,
+    /// The worker's tick of the last byte.
+    active_at: AtomicU32,
     pub(super) from_client: Tally,
     pub(super) to_client: Tally,
     details: Mutex<Details>,
@@ -102,6 +140,11 @@ impl Connection {
             0 => None,
             command => CloseReason::ALL.get(usize::from(command) - 1).copied(),
         }
+    }
+
+    /// Bytes have moved.
+    pub(super) fn stamp(&self, clock: &Clock) {
+        self.active_at.store(clock.now(), Relaxed);
     }
 
     /// From here on the connection can be asked to end.
@@ -179,11 +222,14 @@ impl Guard {
             client,
             accepted,
             command: AtomicU8::new(0),
+            active_at: AtomicU32::new(context.clock.now()),
             from_client: Tally::default(),
             to_client: Tally::default(),
             details: Mutex::default(),
         });
-        let key = lock(&context.registry.connections).insert(Arc::clone(&connection));
+        let key = lock(&context.registry.table)
+            .connections
+            .insert(Arc::clone(&connection));
         context.registry.open.fetch_add(1, Relaxed);
         context.tallies.open.add(1);
         Self {
@@ -214,7 +260,31 @@ impl Guard {
         self.context.tallies.bytes_to_clients.add(bytes as u64);
     }
 
-    pub(super) fn close(mut self, end: End) {
+    /// From now on the connection ends when it has been quiet for this long; `None`: never.
+    pub(super) fn watch_idle(&self, patience: Option<Duration>) {
+        self.connection.stamp(&self.context.clock);
+        let mut table = lock(&self.context.registry.table);
+        table.idle.forget(self.key);
+        if let Some(patience) = patience {
+            let (patience, now) = (Clock::ticks(patience), self.context.clock.now());
+            table.idle.watch(self.key, patience, now);
+        }
+    }
+
+    /// Bytes were passed on to the broker.
+    pub(super) fn moved_from_client(&self, bytes: usize) {
+        self.connection.stamp(&self.context.clock);
+        self.count_from_client(bytes);
+    }
+
+    /// Bytes were passed on to the client.
+    pub(super) fn moved_to_client(&self, bytes: usize) {
+        self.connection.stamp(&self.context.clock);
+        self.count_to_client(bytes);
+    }
+
+    /// What the drop of this will count and log.
+    pub(super) fn end_with(&mut self, end: End) {
         self.end = Some(end);
     }
 
@@ -261,7 +331,10 @@ impl Drop for Guard {
             .take()
             .unwrap_or_else(|| CloseReason::Shutdown.into());
         let context = &self.context;
-        drop(lock(&context.registry.connections).try_remove(self.key));
+        let mut table = lock(&context.registry.table);
+        table.idle.forget(self.key);
+        let _ours = table.connections.try_remove(self.key);
+        drop(table);
         context.registry.open.fetch_sub(1, Relaxed);
         context.tallies.open.sub(1);
         if self.joined {

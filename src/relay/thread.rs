@@ -1,5 +1,6 @@
 //! What all connections of one worker thread share: its buffers and its coarse clock.
 
+use super::registry::Registry;
 use crate::tls::Scratch;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -27,14 +28,26 @@ impl Clock {
     pub(super) fn now(&self) -> u32 {
         self.0.load(Relaxed)
     }
+
+    /// At least this long, in ticks: the current one may be about to end.
+    pub(super) fn ticks(span: Duration) -> u32 {
+        let ticks = span.as_millis().div_ceil(Self::TICK.as_millis());
+        u32::try_from(ticks)
+            .unwrap_or(u32::MAX / 2)
+            .min(u32::MAX / 2)
+            + 1
+    }
 }
 
-/// Advances the clock of a worker for ever; one task per worker.
-pub async fn run_clock(clock: Clock) {
+/// Advances the clock of a worker for ever and ends its idle connections; one task per worker.
+pub async fn run_clock(clock: Clock, registry: Arc<Registry>) {
     let mut interval = tokio::time::interval(Clock::TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     loop {
         interval.tick().await;
-        clock.0.fetch_add(1, Relaxed);
+        let now = clock.0.fetch_add(1, Relaxed).wrapping_add(1);
+        while !registry.close_idle(now) {
+            tokio::task::yield_now().await;
+        }
     }
 }
