@@ -317,7 +317,7 @@ fn member_view(member: &Member, now: std::time::Instant) -> MemberView {
         .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
     let records = member.pools.values();
     let fingerprint = shown(records.clone().map(|held| held.record.fingerprint));
-    let counts = records.flat_map(|held| &held.record.facts.counts);
+    let counts = records.flat_map(|held| held.record.facts.counts.iter());
     MemberView {
         id: member.id.to_string(),
         address: Some(member.addr),

@@ -24,14 +24,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// After a change was passed on, the next ones wait so long. The push has a gap of at least 10 ms of its own, and waking
-/// this thread for every connection would cost the workers a system call each.
-const COALESCE_OUT: Duration = Duration::from_millis(5);
-
-/// After the tier's news were taken, the next ones wait so long: the picker takes stock every 5 ms, and records say
-/// themselves how old they are.
-const COALESCE_IN: Duration = Duration::from_millis(2);
-
 /// Joins the tier.
 pub(super) async fn join(
     settings: cluster::Settings,
@@ -143,8 +135,8 @@ async fn tell_changes(pool: Arc<Pool>, cluster: Cluster, cancel: CancellationTok
     let tell = async {
         loop {
             pool.changed().notified().await;
-            cluster.changed();
-            tokio::time::sleep(COALESCE_OUT).await;
+            // Until the next push has read them, further changes wake nobody on this thread.
+            cluster.tell_change().await;
         }
     };
     cancel.run_until_cancelled(tell).await;
@@ -167,7 +159,6 @@ impl Listener {
             loop {
                 let now = Arc::clone(&view.borrow_and_update());
                 self.take(&now).await;
-                tokio::time::sleep(COALESCE_IN).await;
                 if view.changed().await.is_err() {
                     // The cluster has stopped: nobody's connections are counted any more.
                     // What operators drained stays drained.

@@ -13,6 +13,7 @@ use bincode::Options as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 /// The layout that this release writes and reads.
 const FORMAT_VERSION: u8 = 1;
@@ -213,7 +214,7 @@ fn unpack(pool: WirePool, sent_us: u64) -> Result<(String, PoolRecord), DecodeEr
             .collect())
     };
     let facts = PoolFacts {
-        counts: ungroup(pool.counts)?,
+        counts: Arc::new(ungroup(pool.counts)?),
         rate,
         down: plain(pool.down)?,
         evacuating: plain(pool.evacuating)?,
@@ -286,7 +287,7 @@ mod tests {
             .map(|index| (endpoint(index), u32::from(index) * 37))
             .collect();
         let facts = PoolFacts {
-            counts,
+            counts: Arc::new(counts),
             rate: 12.5,
             down: vec![endpoint(3)],
             evacuating: vec![endpoint(1)],
@@ -320,10 +321,7 @@ mod tests {
     #[test]
     fn an_update_survives_the_wire() {
         for mut update in [update(0), update(3), update(4000)] {
-            update.pools[0]
-                .1
-                .facts
-                .counts
+            Arc::make_mut(&mut update.pools[0].1.facts.counts)
                 .push((EndpointId("[2001:db8::1]:1883".parse().unwrap()), 7));
             assert_eq!(decode(&encode(&update).unwrap()), Ok(update));
         }

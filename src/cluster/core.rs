@@ -9,11 +9,12 @@ use super::datagram::{Kind, Reject};
 use super::gossip::{GossipEvent, Values};
 use super::outbound::Outbound;
 use super::signal::ChangeSignal;
-use super::transport::{Inbound, Wire};
+use super::transport::{Inbound, Watch, Wire};
 use crate::logic::endpoint::EndpointId;
 use crate::logic::member::{ClusterView, MemberState};
 use crate::logic::merge::{Applied, MemberTable};
 use crate::logic::push_schedule::{Push, PushSchedule};
+use crate::logic::read_pace::ReadPace;
 use crate::logic::record::Phase;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -75,11 +76,13 @@ pub(super) struct Core {
     table: MemberTable,
     outbound: Outbound,
     schedule: PushSchedule,
-    /// Values are set at most this often.
+    reading: ReadPace,
+    /// Of the gossip: values are set at most this often.
     interval: Duration,
     ends: Ends,
     view_stale: bool,
-    values_at: Instant,
+    /// When values were set last.
+    values_at: Option<Instant>,
     housekeeping_at: Instant,
     warned_at: Option<Instant>,
     /// Members and pools whose difference was warned of.
@@ -104,10 +107,11 @@ impl Core {
             table: MemberTable::new(Arc::clone(outbound.id()), now),
             outbound,
             schedule: PushSchedule::default(),
+            reading: ReadPace::default(),
             interval,
             ends,
             view_stale: false,
-            values_at: now,
+            values_at: None,
             housekeeping_at: now,
             warned_at: None,
             differing: BTreeSet::new(),
@@ -116,9 +120,14 @@ impl Core {
 
     pub(super) async fn run(mut self, mut queues: Queues, cancel: CancellationToken) {
         let guard = cancel.clone().drop_guard();
-        let wire = Arc::clone(&self.wire);
         let mut buffer = Inbound::buffer();
+        let mut watch = None;
         loop {
+            if self.reading.look_at().is_some() {
+                watch = None;
+            } else if watch.is_none() {
+                watch = self.watch();
+            }
             let wake = tokio::time::Instant::from_std(self.next_wake());
             tokio::select! {
                 // The socket last: a flood of datagrams must not keep the own record or the goodbye waiting.
@@ -132,34 +141,35 @@ impl Core {
                     Some(command) => self.obey(command),
                     None => break,
                 },
-                () = queues.changed.wait() => self.schedule.change(),
+                () = queues.changed.wait() => self.schedule.change(now()),
                 event = queues.gossip_events.recv() => match event {
                     Some(event) => self.hear_gossip(event),
                     None => break,
                 },
-                () = tokio::time::sleep_until(wake) => self.keep_house(),
-                received = wire.receive(&mut buffer) => match received {
-                    Ok((bytes, from)) => self.read_batch(from, bytes, &mut buffer),
-                    Err(error) => {
-                        // Not seen on Linux for an unconnected socket; a broken one must not spin.
-                        tracing::warn!(%error, "cluster socket");
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                },
+                () = tokio::time::sleep_until(wake) => self.keep_house(&mut buffer),
+                () = datagrams(watch.as_ref()) => self.read_batch(&mut buffer),
             }
-            self.push_if_due().await;
+            self.push_if_due();
             self.publish();
         }
         drop(guard);
     }
 
     fn next_wake(&self) -> Instant {
-        let push = self.schedule.due(self.members());
-        let values = self.outbound.values_stale().then_some(self.values_at);
-        [push, values, self.table.next_expiry()]
+        // While the socket is looked at by the clock, the own record leaves with a look: one wake-up for both.
+        let look = self.reading.look_at();
+        let push = self.schedule.due(self.members()).max(look);
+        let expiry = self.table.next_expiry();
+        [push, self.values_due(now()), expiry, look]
             .into_iter()
             .flatten()
             .fold(self.housekeeping_at, Instant::min)
+    }
+
+    /// When gossip is to be given new values; the first ones are due at once.
+    fn values_due(&self, now: Instant) -> Option<Instant> {
+        let wait = self.outbound.values_wait(self.interval)?;
+        Some(self.values_at.map_or(now, |at| at + wait))
     }
 
     /// Members that count, with ourselves.
@@ -193,35 +203,45 @@ impl Core {
 
     fn tell_all(&mut self) {
         self.outbound.touch(now());
-        self.schedule.change_all();
+        self.schedule.change_all(now());
         self.view_stale = true;
     }
 
     async fn leave(&mut self, answer: oneshot::Sender<()>) {
         self.outbound.set_phase(Phase::Gone);
         self.tell_all();
-        self.push(Push::All).await;
+        self.push(Push::All);
         tokio::time::sleep(GOODBYE_GAP).await;
-        self.push(Push::All).await;
+        self.push(Push::All);
         if answer.send(()).is_err() {
             tracing::debug!("the goodbye took longer than its caller waited");
         }
     }
 
-    fn read_batch(&mut self, from: SocketAddr, bytes: usize, buffer: &mut [u8]) {
-        let mut received = Some((bytes, from));
-        let mut left = BATCH;
-        while let Some((bytes, from)) = received {
+    /// Watches the socket. Without (out of descriptors) it is looked at by the clock until that works again.
+    fn watch(&mut self) -> Option<Watch> {
+        match Watch::new(&self.wire) {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch the cluster's socket");
+                self.reading = ReadPace::looking(now() + Duration::from_millis(10));
+                None
+            }
+        }
+    }
+
+    fn read_batch(&mut self, buffer: &mut [u8]) {
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some((bytes, from)) = self.wire.try_receive(buffer)
+        {
             if let Some(datagram) = buffer.get_mut(..bytes) {
                 self.read(from, datagram);
             }
-            left -= 1;
-            received = if left > 0 {
-                self.wire.try_receive(buffer)
-            } else {
-                None
-            };
+            taken += 1;
         }
+        let members = self.members();
+        self.reading.read(taken, taken == BATCH, members, now());
     }
 
     fn read(&mut self, from: SocketAddr, datagram: &mut [u8]) {
@@ -269,12 +289,12 @@ impl Core {
     fn hear_gossip(&mut self, event: GossipEvent) {
         let now = now();
         if self.outbound.set_generation(event.generation, now) {
-            self.schedule.change_all();
+            self.schedule.change_all(now);
             self.view_stale = true;
         }
         if self.table.set_live(&event.live, now) {
             // Whoever is new has nothing of ours yet.
-            self.schedule.change_all();
+            self.schedule.change_all(now);
             self.view_stale = true;
         }
         for (id, generation, value) in event.values {
@@ -285,8 +305,11 @@ impl Core {
         }
     }
 
-    fn keep_house(&mut self) {
+    fn keep_house(&mut self, buffer: &mut [u8]) {
         let now = now();
+        if self.reading.look_at().is_some_and(|at| now >= at) {
+            self.read_batch(buffer);
+        }
         self.view_stale |= self.table.expire(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING;
@@ -296,19 +319,19 @@ impl Core {
         }
     }
 
-    async fn push_if_due(&mut self) {
+    fn push_if_due(&mut self) {
         let now = now();
         if let Some(push) = self.schedule.take(self.members(), now) {
-            self.push(push).await;
+            self.push(push);
         }
-        if self.outbound.values_stale() && now >= self.values_at {
-            self.values_at = now + self.interval;
+        if self.values_due(now).is_some_and(|due| now >= due) {
+            self.values_at = Some(now);
             let values = self.outbound.values(self.table.drains(), self.wire.stats());
             self.ends.values.send_replace(Arc::new(values));
         }
     }
 
-    async fn push(&mut self, push: Push) {
+    fn push(&mut self, push: Push) {
         let messages = self
             .outbound
             .messages(push, self.table.drains(), now(), self.wire.stats());
@@ -319,7 +342,7 @@ impl Core {
         for message in messages {
             let datagrams = self.wire.seal(Kind::Push, &message);
             for to in &targets {
-                self.wire.send(*to, Kind::Push, &datagrams).await;
+                self.wire.send(*to, Kind::Push, &datagrams);
             }
         }
     }
@@ -337,7 +360,11 @@ impl Core {
     fn log_members(&self, view: &ClusterView) {
         let before = self.ends.view.borrow();
         for member in &view.members {
-            let old = before.members.iter().find(|old| old.id == member.id);
+            // Both are sorted: with fifty members a search for each would be the larger half of this.
+            let place = before
+                .members
+                .binary_search_by(|old| old.id.cmp(&member.id));
+            let old = place.ok().and_then(|place| before.members.get(place));
             let same_start = old.is_some_and(|old| old.generation == member.generation);
             if same_start && old.is_some_and(|old| old.state == member.state) {
                 continue;
@@ -376,6 +403,18 @@ impl Core {
             tracing::info!(%member, %pool, "the pool's configuration no longer differs there");
         }
         self.differing = found;
+    }
+}
+
+/// Returns when something is to be read; never while nobody watches.
+async fn datagrams(watch: Option<&Watch>) {
+    let Some(watch) = watch else {
+        return std::future::pending().await;
+    };
+    if let Err(error) = watch.readable().await {
+        // The runtime is shutting down.
+        tracing::debug!(%error, "cluster socket");
+        std::future::pending::<()>().await;
     }
 }
 

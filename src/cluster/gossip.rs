@@ -425,7 +425,7 @@ impl Socket for SealedSocket {
     {
         Box::pin(async move {
             let datagrams = self.wire.seal(Kind::Gossip, &message.serialize_to_vec());
-            self.wire.send(to, Kind::Gossip, &datagrams).await;
+            self.wire.send(to, Kind::Gossip, &datagrams);
             Ok(())
         })
     }

@@ -140,9 +140,14 @@ impl Cluster {
         self.inner.addr
     }
 
-    /// A pool's own facts changed: they are read and pushed as soon as the gap allows. Cheap, from any thread: between
-    /// two pushes only the first call wakes the task.
-    pub fn changed(&self) {
+    /// A pool's own facts changed: they are read and pushed as soon as the gap allows, and this returns when they were
+    /// read. From any thread. Cancel-safe.
+    pub async fn tell_change(&self) {
+        self.inner.changed.raise_until_read().await;
+    }
+
+    #[cfg(test)]
+    pub(super) fn changed(&self) {
         self.inner.changed.raise();
     }
 

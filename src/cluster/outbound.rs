@@ -4,6 +4,7 @@ use super::codec;
 use super::gossip::Values;
 use super::signal::ChangeSignal;
 use super::stats::Stats;
+use crate::logic::endpoint::EndpointId;
 use crate::logic::peer::PoolFacts;
 use crate::logic::push_schedule::Push;
 use crate::logic::record::{DrainFact, MemberUpdate, Phase, PoolRecord};
@@ -12,10 +13,24 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A gossiped value of more than 64 KB would block the member's later updates silently; 16 KB hold 1700 endpoints.
 const VALUE_BYTES_MAX: usize = 16 * 1024;
+
+/// Counts change all the time and are pushed; gossip, which repairs what pushes lost, sets them anew only every so many
+/// intervals. With every interval, packing and unpacking them was a third of what the tier cost.
+const COUNT_INTERVALS: u32 = 5;
+
+/// What gossip has not been given yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    Nothing,
+    /// Counts and rates alone.
+    Counts,
+    /// Verdicts, drains, phase, generation, configuration.
+    Facts,
+}
 
 /// One pool as the pools report it.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +62,7 @@ pub(super) struct Outbound {
     /// When phase, drains or generation changed last.
     touched_us: u64,
     drains_told: bool,
-    values_stale: bool,
+    stale: Stale,
 }
 
 impl Outbound {
@@ -72,7 +87,7 @@ impl Outbound {
             stamp_us: 0,
             touched_us: 0,
             drains_told: false,
-            values_stale: true,
+            stale: Stale::Facts,
         }
     }
 
@@ -84,8 +99,13 @@ impl Outbound {
         self.generation
     }
 
-    pub(super) const fn values_stale(&self) -> bool {
-        self.values_stale
+    /// How long after the last values new ones are due; `None` while there is nothing new.
+    pub(super) fn values_wait(&self, interval: Duration) -> Option<Duration> {
+        match self.stale {
+            Stale::Nothing => None,
+            Stale::Counts => Some(interval * COUNT_INTERVALS),
+            Stale::Facts => Some(interval),
+        }
     }
 
     pub(super) fn fingerprints(&self) -> impl Iterator<Item = (&str, u64)> {
@@ -112,7 +132,7 @@ impl Outbound {
     pub(super) fn touch(&mut self, now: Instant) {
         self.touched_us = self.next_stamp(now);
         self.drains_told = false;
-        self.values_stale = true;
+        self.stale = Stale::Facts;
     }
 
     /// Our monotonic clock in microseconds, and never the same twice: it orders our records.
@@ -193,7 +213,14 @@ impl Outbound {
             };
             let old = self.records.remove(&report.pool);
             let differs = old.as_ref().is_none_or(|old| record.differs(old));
-            self.values_stale |= differs;
+            if differs {
+                let beside_counts = |old: &PoolRecord| record.differs_beside_counts(old);
+                self.stale = self.stale.max(if old.as_ref().is_none_or(beside_counts) {
+                    Stale::Facts
+                } else {
+                    Stale::Counts
+                });
+            }
             let slower = |old: &PoolRecord| old.facts.rate.total_cmp(&record.facts.rate).is_ne();
             if differs || old.as_ref().is_none_or(slower) {
                 changed.insert(report.pool.clone());
@@ -201,14 +228,16 @@ impl Outbound {
             records.insert(report.pool, record);
         }
         let removed = !self.records.is_empty();
-        self.values_stale |= removed;
+        if removed {
+            self.stale = Stale::Facts;
+        }
         self.records = records;
         (changed, removed)
     }
 
     /// Everything for gossip: one value for the member, one per pool. Values stay the same while facts do.
     pub(super) fn values(&mut self, drains: &[DrainFact], stats: &Stats) -> Values {
-        self.values_stale = false;
+        self.stale = Stale::Nothing;
         let member = MemberUpdate {
             drains: drains.to_vec(),
             ..self.update(self.touched_us)
@@ -255,8 +284,12 @@ impl Outbound {
 
 /// Sorted, without duplicates, with a rate that is a number: what the codec and its readers rely on.
 fn tidied(mut facts: PoolFacts) -> PoolFacts {
-    facts.counts.sort_by_key(|(endpoint, _)| *endpoint);
-    facts.counts.dedup_by_key(|(endpoint, _)| *endpoint);
+    let sorted = |pair: &[(EndpointId, u32)]| pair[0].0 < pair[1].0;
+    if !facts.counts.windows(2).all(sorted) {
+        let counts = Arc::make_mut(&mut facts.counts);
+        counts.sort_by_key(|(endpoint, _)| *endpoint);
+        counts.dedup_by_key(|(endpoint, _)| *endpoint);
+    }
     for list in [&mut facts.down, &mut facts.evacuating] {
         list.sort();
         list.dedup();

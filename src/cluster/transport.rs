@@ -10,17 +10,19 @@ use super::parts::{self, Assembler};
 use super::stats::Stats;
 use crate::logic::replay::{ReplayWindow, Session};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
-use tokio::net::UdpSocket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Receive buffer asked of the kernel: 64 KB of noise at 10 000/s must not push out a whole gossip round.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// The socket and what it takes to seal for it.
 pub(super) struct Wire {
+    /// Never blocks.
     socket: UdpSocket,
     keyring: Arc<Keyring>,
     cluster: ClusterTag,
@@ -52,7 +54,7 @@ impl Wire {
         let mut session = Session::default();
         getrandom::fill(&mut session).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
-            socket: UdpSocket::from_std(socket.into())?,
+            socket: socket.into(),
             keyring,
             cluster,
             session,
@@ -103,33 +105,53 @@ impl Wire {
     }
 
     /// Sends sealed datagrams. Errors are counted and not returned: an unreachable peer is the failure detector's
-    /// business, and the sender has nothing better to do.
-    pub(super) async fn send(&self, to: SocketAddr, kind: Kind, datagrams: &[Vec<u8>]) {
+    /// business, a full send buffer loses what the next push says again, and the sender has nothing better to do.
+    pub(super) fn send(&self, to: SocketAddr, kind: Kind, datagrams: &[Vec<u8>]) {
         #[cfg(test)]
         if self.is_cut_off(to) {
             return;
         }
         for datagram in datagrams {
-            match self.socket.send_to(datagram, to).await {
+            match self.socket.send_to(datagram, to) {
                 Ok(bytes) => self.stats.count_sent(kind, bytes),
                 Err(_) => self.stats.count_send_error(),
             }
         }
     }
 
-    /// Waits for one datagram. Cancel-safe.
-    pub(super) async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.socket.recv_from(buffer).await
-    }
-
-    /// One more datagram, if one is there already.
+    /// One datagram, if one is there.
     pub(super) fn try_receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
-        self.socket.try_recv_from(buffer).ok()
+        self.socket.recv_from(buffer).ok()
     }
 
     #[cfg(test)]
     fn is_cut_off(&self, addr: SocketAddr) -> bool {
         self.cut_off.lock().unwrap().contains(&addr)
+    }
+}
+
+/// Wakes when a datagram is there, for as long as it exists. Whoever looks at the socket by the clock drops it: a socket that
+/// is watched wakes the thread for every datagram, read or not.
+pub(super) struct Watch {
+    /// For reading alone: every datagram that leaves makes the socket writable once more, which is news to nobody.
+    socket: AsyncFd<UdpSocket>,
+}
+
+impl Watch {
+    pub(super) fn new(wire: &Wire) -> io::Result<Self> {
+        let socket = wire.socket.try_clone()?;
+        #[expect(
+            deprecated,
+            reason = "the successor is unsafe, for types that may change their descriptor; std's socket does not"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits until something is there. Read it all: what is left does not wake again. Cancel-safe.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await?.clear_ready();
+        Ok(())
     }
 }
 

@@ -134,10 +134,10 @@ impl ClusterView {
     pub fn peer_counts(&self, pool: &str) -> Vec<PeerCounts> {
         self.records(pool)
             .map(|(member, held)| PeerCounts {
-                id: member.id.to_string(),
+                id: Arc::clone(&member.id),
                 taken_at: held.taken_at,
                 rate: held.record.facts.rate,
-                counts: held.record.facts.counts.clone(),
+                counts: Arc::clone(&held.record.facts.counts),
             })
             .collect()
     }
@@ -154,7 +154,7 @@ impl ClusterView {
         let mut tally: BTreeMap<EndpointId, PeerVerdict> = BTreeMap::new();
         for (_, held) in self.records(pool) {
             let facts = &held.record.facts;
-            for (endpoint, _) in &facts.counts {
+            for (endpoint, _) in facts.counts.iter() {
                 let verdict = verdict_on(&mut tally, *endpoint);
                 verdict.seen = verdict.seen.saturating_add(1);
             }
@@ -285,7 +285,7 @@ mod tests {
     fn view() -> ClusterView {
         let now = Instant::now();
         let facts = |count, down: &[u8], evacuating: &[u8]| PoolFacts {
-            counts: vec![(endpoint(1), count), (endpoint(2), 0)],
+            counts: Arc::new(vec![(endpoint(1), count), (endpoint(2), 0)]),
             rate: 1.0,
             down: down.iter().copied().map(endpoint).collect(),
             evacuating: evacuating.iter().copied().map(endpoint).collect(),
@@ -308,7 +308,7 @@ mod tests {
         let ids: Vec<String> = view
             .peer_counts("emqx")
             .into_iter()
-            .map(|peer| peer.id)
+            .map(|peer| peer.id.to_string())
             .collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(view.evacuating("emqx"), [endpoint(2)].into());

@@ -21,7 +21,7 @@ fn record(version: u64, count: u32) -> PoolRecord {
         version,
         fingerprint: 1,
         facts: PoolFacts {
-            counts: vec![(endpoint, count)],
+            counts: Arc::new(vec![(endpoint, count)]),
             ..PoolFacts::default()
         },
     }
@@ -63,7 +63,7 @@ fn total(table: &MemberTable) -> u32 {
         .view(1)
         .peer_counts("emqx")
         .iter()
-        .flat_map(|peer| &peer.counts)
+        .flat_map(|peer| peer.counts.iter())
         .map(|(_, count)| count)
         .sum()
 }

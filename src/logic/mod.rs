@@ -24,6 +24,7 @@ pub mod probers;
 pub mod proxy_protocol;
 pub mod published;
 pub mod push_schedule;
+pub mod read_pace;
 pub mod reader;
 pub mod record;
 pub mod replay;

@@ -23,8 +23,12 @@ impl PoolRecord {
     /// Whether the record says something that a reader of `other` does not know. The rate alone does not count: it
     /// decays by itself, and every reader knows how.
     pub fn differs(&self, other: &Self) -> bool {
+        self.facts.counts != other.facts.counts || self.differs_beside_counts(other)
+    }
+
+    /// Whether verdicts or configuration differ.
+    pub fn differs_beside_counts(&self, other: &Self) -> bool {
         self.fingerprint != other.fingerprint
-            || self.facts.counts != other.facts.counts
             || self.facts.down != other.facts.down
             || self.facts.evacuating != other.facts.evacuating
     }

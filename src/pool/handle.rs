@@ -226,7 +226,7 @@ impl Pool {
             among(|view| view.state == EndpointState::Draining && !view.drain && !view.second_hand);
         let picker = self.picker();
         PoolFacts {
-            counts: picker.counts(),
+            counts: Arc::new(picker.counts()),
             rate: picker.rate(now),
             down,
             evacuating,

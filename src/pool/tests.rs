@@ -353,7 +353,7 @@ async fn facts_tell_counts_verdicts_and_evacuations() {
         .await;
     scene.send(PoolEvent::Drain(id(4), true)).await;
     let facts = scene.pool.facts();
-    assert_eq!(facts.counts, [1, 2, 3, 4].map(|index| (id(index), 1)));
+    assert_eq!(*facts.counts, [1, 2, 3, 4].map(|index| (id(index), 1)));
     assert_eq!((facts.down, facts.evacuating), (vec![id(2)], vec![id(3)]));
     assert!(facts.rate > 3.0);
 }
@@ -385,7 +385,7 @@ async fn peers_connections_steer_picks_and_show_in_the_report() {
         id: "b".into(),
         taken_at,
         rate: 0.0,
-        counts: vec![(id(1), 5)],
+        counts: Arc::new(vec![(id(1), 5)]),
     };
     scene.pool.set_peers("a", vec![peer]);
     let slot = scene.pick().unwrap();

@@ -208,8 +208,8 @@ impl World {
     }
 
     fn changed(&mut self, instance: usize) {
-        if let Some((process, _)) = self.process(instance) {
-            process.schedule.change();
+        if let Some((process, now)) = self.process(instance) {
+            process.schedule.change(now);
         }
         self.follow(instance);
     }

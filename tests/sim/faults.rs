@@ -113,8 +113,8 @@ impl World {
     /// An operator's word, said on one instance.
     pub(crate) fn drain(&mut self, instance: usize, index: usize, drain: bool) {
         let wall_ms = self.instances[instance].clock.wall_ms(self.now);
-        if let Some((process, _)) = self.process(instance) {
-            process.say_drain(endpoint(index), drain, wall_ms);
+        if let Some((process, now)) = self.process(instance) {
+            process.say_drain(endpoint(index), drain, wall_ms, now);
         }
         self.read_view(instance);
     }

@@ -67,7 +67,7 @@ pub(crate) struct Process {
     pub(crate) push_at: Option<Duration>,
     /// When the tier's view was taken last.
     pub(crate) view_read_at: Option<Duration>,
-    /// It is to be taken again at the end of [`COALESCE`](crate::world::COALESCE).
+    /// It is to be taken again at the end of the reading pace.
     pub(crate) view_stale: bool,
     /// When the next end of an ejection is looked at.
     pub(crate) timer_at: Option<Duration>,
@@ -130,7 +130,7 @@ impl Process {
         self.traffic.clear();
         self.picker.traffic(&mut self.traffic);
         let effects = self.state.apply(event, &self.traffic, now);
-        self.obey(effects.changed);
+        self.obey(effects.changed, now);
         effects.recheck
     }
 
@@ -139,10 +139,10 @@ impl Process {
         self.traffic.clear();
         self.picker.traffic(&mut self.traffic);
         let effects = self.state.tick(&self.traffic, now);
-        self.obey(effects.changed);
+        self.obey(effects.changed, now);
     }
 
-    fn obey(&mut self, changed: bool) {
+    fn obey(&mut self, changed: bool, now: Instant) {
         if !changed {
             return;
         }
@@ -157,7 +157,7 @@ impl Process {
                 second_hand: view.second_hand,
             })
             .collect();
-        self.schedule.change();
+        self.schedule.change(now);
     }
 
     /// What the peers are told.
@@ -172,7 +172,7 @@ impl Process {
                 .collect()
         };
         PoolFacts {
-            counts: self.picker.counts(),
+            counts: Arc::new(self.picker.counts()),
             rate: self.picker.rate(now),
             down: among(|view| matches!(view.state, EndpointState::Down | EndpointState::Ejected)),
             evacuating: among(|view| view.state == EndpointState::Draining && !view.drain),
@@ -199,9 +199,9 @@ impl Process {
     }
 
     /// An operator's word on an endpoint, said here.
-    pub(crate) fn say_drain(&mut self, id: EndpointId, drain: bool, wall_ms: u64) {
+    pub(crate) fn say_drain(&mut self, id: EndpointId, drain: bool, wall_ms: u64, now: Instant) {
         self.table.set_drain(POOL, id, drain, wall_ms);
-        self.schedule.change_all();
+        self.schedule.change_all(now);
     }
 
     /// Where a push goes.

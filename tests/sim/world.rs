@@ -15,10 +15,8 @@ use tidegate::logic::balance::{Affinity, PickerSettings, Policy};
 use tidegate::logic::event::{PoolEvent, ProbeResult};
 use tidegate::logic::health_state::Thresholds;
 use tidegate::logic::outlier::OutlierSettings;
+use tidegate::logic::read_pace::pace;
 use tidegate::logic::record::MemberUpdate;
-
-/// The tier's view is brought into the pool at most so often (`app::tier`).
-pub(crate) const COALESCE: Duration = Duration::from_millis(2);
 
 /// How often a [`Watch`] looks.
 const SAMPLE: Duration = Duration::from_millis(5);
@@ -392,7 +390,7 @@ impl World {
         let Some((process, _)) = self.process(instance) else {
             return;
         };
-        match process.view_read_at.map(|at| at + COALESCE) {
+        match process.view_read_at.map(|at| at + pace(process.members)) {
             Some(next) if now < next => {
                 if !std::mem::replace(&mut process.view_stale, true) {
                     self.queue.add(next, Event::ReadView { instance, start });
@@ -461,7 +459,7 @@ impl World {
         let live = process.gossip.live(time, name);
         let mut changed = process.table.set_live(&live, now);
         if changed {
-            process.schedule.change_all();
+            process.schedule.change_all(now);
         }
         changed |= process.table.expire(now);
         if changed {

@@ -116,18 +116,14 @@ async fn nothing_that_is_not_sealed_for_this_cluster_changes_anything() {
     counted(&a, Reject::Short, 2).await;
 
     let foreign_key = stranger(CLUSTER_ID, &[generate_key().unwrap()]);
-    foreign_key
-        .send(target, Kind::Push, &foreign_key.seal(Kind::Push, b"facts"))
-        .await;
+    foreign_key.send(target, Kind::Push, &foreign_key.seal(Kind::Push, b"facts"));
     counted(&a, Reject::Key, 1).await;
     let foreign_cluster = stranger("another", tier.keys());
-    foreign_cluster
-        .send(
-            target,
-            Kind::Push,
-            &foreign_cluster.seal(Kind::Push, b"facts"),
-        )
-        .await;
+    foreign_cluster.send(
+        target,
+        Kind::Push,
+        &foreign_cluster.seal(Kind::Push, b"facts"),
+    );
     counted(&a, Reject::Cluster, 1).await;
 
     // A datagram of b: truncated, altered, then recorded and played again.
@@ -191,13 +187,11 @@ async fn a_gossip_task_that_a_member_kills_is_started_again() {
     let insider = stranger(CLUSTER_ID, tier.keys());
     let c_generation = a.member("c").generation;
     let killer = forged_ack("c", c_generation, c.cluster.addr(), "é");
-    insider
-        .send(
-            a.cluster.addr(),
-            Kind::Gossip,
-            &insider.seal(Kind::Gossip, &killer),
-        )
-        .await;
+    insider.send(
+        a.cluster.addr(),
+        Kind::Gossip,
+        &insider.seal(Kind::Gossip, &killer),
+    );
     eventually("a restart", || a.cluster.stats().restarts() > 0).await;
     b.until("a's new generation", |view| {
         view.members
@@ -222,9 +216,7 @@ async fn authentic_nonsense_is_counted_and_dropped() {
         (Kind::Push, b"\x02a later release", Reject::RecordVersion),
     ] {
         let count = a.cluster.stats().rejected(reason);
-        insider
-            .send(a.cluster.addr(), kind, &insider.seal(kind, message))
-            .await;
+        insider.send(a.cluster.addr(), kind, &insider.seal(kind, message));
         counted(&a, reason, count + 1).await;
     }
     assert_eq!(believed(&a), before);

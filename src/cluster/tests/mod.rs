@@ -6,6 +6,7 @@ mod tier;
 use super::Reject;
 use crate::logic::endpoint::EndpointId;
 use crate::logic::member::{ClusterView, MemberState};
+use std::sync::Arc;
 use std::time::Duration;
 use tier::{Instance, Tier, endpoint};
 
@@ -15,7 +16,7 @@ fn believed(instance: &Instance) -> Vec<(String, u32)> {
     let view = instance.view();
     view.peer_counts("emqx")
         .into_iter()
-        .map(|peer| (peer.id, sum(&peer.counts)))
+        .map(|peer| (peer.id.to_string(), sum(&peer.counts)))
         .collect()
 }
 
@@ -229,7 +230,7 @@ async fn hundreds_of_endpoints_arrive_in_parts_by_push_and_by_gossip() {
         .flat_map(|high| (0..4u8).map(move |low| EndpointId(([10, 1, high, low], 1883).into())));
     let counts: Vec<_> = many.zip(1000..).collect();
     let expected: u32 = counts.iter().map(|(_, count)| count).sum();
-    a.facts.lock().unwrap().counts = counts;
+    a.facts.lock().unwrap().counts = Arc::new(counts);
     a.cluster.changed();
     believes(&b, &[("a", expected), ("c", 0)]).await;
     believes(&c, &[("a", expected), ("b", 0)]).await;

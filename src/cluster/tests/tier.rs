@@ -72,7 +72,7 @@ impl Tier {
             Box::pin(async move { Ok(addrs) })
         });
         let facts = Arc::new(Mutex::new(PoolFacts {
-            counts: vec![(endpoint(1), 0)],
+            counts: Arc::new(vec![(endpoint(1), 0)]),
             ..PoolFacts::default()
         }));
         let source = Arc::clone(&facts);
@@ -154,7 +154,7 @@ impl Instance {
 
     /// Connections on the one endpoint.
     pub(super) fn hold(&self, count: u32) {
-        self.facts.lock().unwrap().counts = vec![(endpoint(1), count)];
+        self.facts.lock().unwrap().counts = Arc::new(vec![(endpoint(1), count)]);
         self.cluster.changed();
     }
 

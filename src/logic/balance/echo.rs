@@ -9,17 +9,24 @@
 //! Names as in the design: S, X, rho, U, amp, P, f, T, V. With no peer rho, U and amp are 0, f is 1, the echo, theta and
 //! shape terms vanish and V orders by (own + 0.5) / weight: exact weighted least connections.
 
-use super::history::{History, LOOK_BACK_MAX_S};
+use super::history::{History, Look};
 use super::rate::Rate;
 use super::row::Row;
 use super::table::Table;
 use crate::logic::endpoint::EndpointId;
+use crate::logic::peer::Counts;
+use crate::logic::push_schedule;
+use std::sync::Arc;
 
 /// Estimates are taken afresh when older than this.
 const REBUILD_S: f64 = 0.005;
 
 /// Added to the push gap: the way of a record and the peer's scheduling.
 const PUSH_SLACK_S: f64 = 0.005;
+
+/// Values closer than this are equal. Sums of fractions leave noise in the last digits, and noise must not choose:
+/// instances whose choices are equal to the bit interleave, by the place where each begins to look.
+const EQUAL: f64 = 1e-9;
 
 /// Weight of what only decides between equals: more than the smallest stagger, far below one connection.
 const TIE: f64 = 2e-3;
@@ -33,11 +40,11 @@ const RATE_MAX: f64 = 1e6;
 /// A live peer's last record.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     /// On the picker's clock.
     pub(super) taken_at: f64,
     pub(super) rate: f64,
-    pub(super) counts: Vec<(EndpointId, u32)>,
+    pub(super) counts: Counts,
 }
 
 /// What is known of the peers, and the estimates made of it.
@@ -57,13 +64,16 @@ pub(super) struct Echo {
     rates: f64,
     /// `None` after a change: the next pick rebuilds.
     rebuilt_at: Option<f64>,
+    /// Kept for its memory.
+    looks: Vec<Look>,
 }
 
 impl Echo {
-    /// Takes the records of all live peers; who is missing is gone.
-    pub(super) fn set_peers(&mut self, own_id: &str, mut peers: Vec<Peer>) {
+    /// Takes the records of all live peers; who is missing is gone. Adds up what changed in the rows, or all of it when
+    /// members came or went.
+    pub(super) fn set_peers(&mut self, own_id: &str, mut peers: Vec<Peer>, rows: &mut [Row]) {
         // The newest record of a member stands; a record of our own id is an echo of an earlier generation of us.
-        peers.retain(|peer| peer.id != own_id);
+        peers.retain(|peer| *peer.id != *own_id);
         peers.sort_by(|a, b| a.id.cmp(&b.id).then(b.taken_at.total_cmp(&a.taken_at)));
         peers.dedup_by(|b, a| a.id == b.id);
         for peer in &mut peers {
@@ -73,12 +83,23 @@ impl Echo {
                 0.0
             };
         }
-        let rank = peers
-            .iter()
-            .filter(|peer| peer.id.as_str() < own_id)
-            .count();
+        let rank = peers.iter().filter(|peer| *peer.id < *own_id).count();
         self.rank = u32::try_from(rank).unwrap_or(0);
-        self.peers = peers;
+        let before = std::mem::replace(&mut self.peers, peers);
+
+        let same = |(old, new): (&Peer, &Peer)| old.id == new.id;
+        if before.len() != self.peers.len() || !before.iter().zip(&self.peers).all(same) {
+            self.sum(rows);
+            return;
+        }
+        self.rebuilt_at = None;
+        for (old, new) in before.iter().zip(&self.peers) {
+            if !Arc::ptr_eq(&old.counts, &new.counts) {
+                add(rows, &old.counts, -1.0);
+                add(rows, &new.counts, 1.0);
+            }
+        }
+        self.settle(rows);
     }
 
     /// Live members, this one included.
@@ -107,21 +128,15 @@ impl Echo {
             row.theta = f64::from(u32::try_from(step).unwrap_or(0)) / f64::from(self.members());
             row.peers = 0.0;
             row.echo_base = 0.0;
+            row.dispatched_base = row.dispatched;
         }
         for peer in &self.peers {
-            // Records are sorted as the rows are, and mostly name the same endpoints: look at the next row first.
-            let mut next = 0;
-            for (id, count) in &peer.counts {
-                if rows.get(next).is_none_or(|row| row.id != *id) {
-                    match rows.binary_search_by_key(id, |row| row.id) {
-                        Ok(index) => next = index,
-                        Err(_) => continue,
-                    }
-                }
-                rows[next].peers += f64::from(*count);
-                next += 1;
-            }
+            add(rows, &peer.counts, 1.0);
         }
+        self.settle(rows);
+    }
+
+    fn settle(&mut self, rows: &mut [Row]) {
         rows.iter_mut().for_each(Row::regate);
         self.peers_sum = rows.iter().map(|row| row.peers).sum();
     }
@@ -131,7 +146,7 @@ impl Echo {
         &mut self,
         now: f64,
         table: &mut Table,
-        history: &mut History,
+        history: &History,
         rate: &Rate,
     ) -> bool {
         if self
@@ -141,22 +156,22 @@ impl Echo {
             return false;
         }
         self.rebuilt_at = Some(now);
-        self.rho = 0.0;
         self.unseen = 0.0;
         self.rates = 0.0;
-        let gap = (0.002 * f64::from(self.members())).clamp(0.010, LOOK_BACK_MAX_S - PUSH_SLACK_S);
-        // Peers push what changes, so silence for longer than the gap means that nothing changed.
-        let silent_since = now - gap - PUSH_SLACK_S;
+        self.looks.clear();
+        let members = self.peers.len() + 1;
         for peer in &self.peers {
+            // Peers push what changes: silence for longer than they may take to say it means that nothing changed.
+            let silence = push_schedule::silence(members, peer.rate).as_secs_f64();
+            let silent_since = now - silence - PUSH_SLACK_S;
             let taken_at = peer.taken_at.max(silent_since).min(now);
-            let then = history.locate(taken_at, now, table.dispatched_sum(), rate);
-            let ratio = ((peer.rate + 0.5) / (then.rate + 0.5)).min(RATIO_MAX);
-            history.weigh(&then, ratio);
-            self.rho += ratio;
+            self.looks.push(Look::new(taken_at, peer.rate));
             self.unseen += peer.rate * (now - taken_at);
             self.rates += peer.rate;
         }
-        history.subtract(table.listed_mut());
+        self.looks.sort_unstable_by(Look::newest_first);
+        let ratio = |peer, own| f64::min(RATIO_MAX, (peer + 0.5) / (own + 0.5));
+        self.rho = history.echo(now, rate, &mut self.looks, table.listed_mut(), ratio);
         true
     }
 
@@ -189,7 +204,7 @@ impl Echo {
         };
         let value = |row: &Row| {
             let total = row.total();
-            let echo = row.echo_base + self.rho * row.dispatched;
+            let echo = row.echo_base + self.rho * (row.dispatched - row.dispatched_base);
             let shape = (0.5 * (f64::from(row.own) - own_share * total))
                 .max(-bound)
                 .min(bound);
@@ -200,16 +215,32 @@ impl Echo {
         let mut best = None;
         let mut least = f64::INFINITY;
         for (index, row) in rows[start..].iter().enumerate() {
-            if row.takes(tier) && value(row) < least {
+            if row.takes(tier) && value(row) < least - EQUAL {
                 (best, least) = (Some(start + index), value(row));
             }
         }
         for (index, row) in rows[..start].iter().enumerate() {
-            if row.takes(tier) && value(row) < least {
+            if row.takes(tier) && value(row) < least - EQUAL {
                 (best, least) = (Some(index), value(row));
             }
         }
         best
+    }
+}
+
+/// Adds a peer's counts to the rows, or takes them off again: whole numbers, so nothing is left over.
+fn add(rows: &mut [Row], counts: &[(EndpointId, u32)], sign: f64) {
+    // Records are sorted as the rows are, and mostly name the same endpoints: look at the next row first.
+    let mut next = 0;
+    for (id, count) in counts {
+        if rows.get(next).is_none_or(|row| row.id != *id) {
+            match rows.binary_search_by_key(id, |row| row.id) {
+                Ok(index) => next = index,
+                Err(_) => continue,
+            }
+        }
+        rows[next].peers += sign * f64::from(*count);
+        next += 1;
     }
 }
 
@@ -285,7 +316,7 @@ mod tests {
             id: id.into(),
             taken_at,
             rate,
-            counts,
+            counts: Arc::new(counts),
         }
     }
 

@@ -1,264 +1,263 @@
-//! How many connections this instance had dispatched to each endpoint at an instant of the near past.
+//! What this instance dispatched in the near past, one by one.
 //!
-//! The echo scales what was dispatched here *since a peer's record was taken*, so dispatch counts must be known at
-//! that instant. Marks are taken at most every 10 ms and only when there is something to note; between two marks the
-//! counts are interpolated. The design asks for 3 s of depth; as silence means "nothing changed" after the push gap,
-//! nobody asks for an instant older than [`LOOK_BACK_MAX_S`], so the ring is as deep as that needs and no deeper.
+//! The echo scales what was dispatched here *since a peer's record was taken*. Whole connections are at stake, so each
+//! dispatch is remembered with its time. An earlier version interpolated between marks 10 ms apart: with few connections
+//! the fractions that this left decided where the next one went.
+//!
+//! Silence means "nothing changed" after the push gap, so nobody asks for an instant older than the longest gap and its
+//! slack (0.1 s). The ring holds that up to 9700 dispatches per second; above that what it lacks is extrapolated.
 
 use super::rate::{Rate, decay};
 use super::row::Row;
 
-/// Least distance of two marks.
-const STEP_S: f64 = 0.010;
+/// Dispatches that are remembered, 16 KiB per pool.
+const DEPTH: usize = 1024;
 
-/// The oldest instant that is asked for: the longest push gap (100 ms) and 5 ms.
-pub(super) const LOOK_BACK_MAX_S: f64 = 0.105;
+/// The row of a dispatch to an endpoint that is not listed any more.
+const NOWHERE: u32 = u32::MAX;
 
-/// Marks kept. A burst writes one per step, sparse traffic two per dispatch that lie at least a step apart.
-const MARKS: usize = 32;
-#[expect(clippy::cast_precision_loss, reason = "a small constant")]
-const _: () = assert!(MARKS as f64 * STEP_S / 2.0 > LOOK_BACK_MAX_S);
+#[derive(Clone, Copy, Debug)]
+struct Dispatch {
+    at: f64,
+    row: u32,
+}
 
-/// Dispatch counts over time, one column per listed endpoint.
+/// One peer's record, as the history is asked about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// When the record was taken; not after now.
+    at: f64,
+    /// The peer's dispatches per second.
+    rate: f64,
+    /// Own dispatches after `at`.
+    later: usize,
+    /// How much each of them stands for.
+    weight: f64,
+}
+
+impl Look {
+    pub(super) const fn new(at: f64, rate: f64) -> Self {
+        Self {
+            at,
+            rate,
+            later: 0,
+            weight: 0.0,
+        }
+    }
+
+    /// The newest record first, as [`History::echo`] wants them.
+    pub(super) fn newest_first(&self, other: &Self) -> std::cmp::Ordering {
+        other.at.total_cmp(&self.at)
+    }
+}
+
+/// A ring of dispatches.
 #[derive(Debug)]
 pub(super) struct History {
-    columns: usize,
-    marks: [Mark; MARKS],
-    /// `MARKS` rows of `columns` counts.
-    counts: Vec<f64>,
+    ring: Vec<Dispatch>,
     newest: usize,
-    len: usize,
-    /// Weight per age in [`History::subtract`]: 0 is now, 1 the newest mark.
-    weights: [f64; MARKS + 1],
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    at: f64,
-    rate: f64,
-    total: f64,
-}
-
-/// An instant between two marks, and the own rate at it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Position {
-    older: usize,
-    newer: usize,
-    /// 0 = at the older mark, 1 = at the newer.
-    fraction: f64,
-    /// Own dispatches per second at that instant.
-    pub(super) rate: f64,
 }
 
 impl History {
     pub(super) const fn new() -> Self {
         Self {
-            columns: 0,
-            marks: [Mark {
-                at: 0.0,
-                rate: 0.0,
-                total: 0.0,
-            }; MARKS],
-            counts: Vec::new(),
+            ring: Vec::new(),
             newest: 0,
-            len: 0,
-            weights: [0.0; MARKS + 1],
         }
     }
 
-    /// Gives column `new` the past of the column that `origins[new]` names; a new endpoint has a past of zeros.
-    pub(super) fn remap(&mut self, origins: &[Option<usize>]) {
-        let mut counts = vec![0.0; MARKS * origins.len()];
-        for mark in 0..MARKS {
-            for (column, origin) in origins.iter().enumerate() {
-                if let Some(origin) = origin.filter(|origin| *origin < self.columns) {
-                    counts[mark * origins.len() + column] =
-                        self.counts[mark * self.columns + origin];
-                }
-            }
-        }
-        self.counts = counts;
-        self.columns = origins.len();
-    }
-
-    /// To be called before each dispatch is counted.
-    pub(super) fn observe(&mut self, now: f64, rows: &[Row], total: f64, rate: &Rate) {
-        if self.len == 0 {
-            self.push(now, rows, total, rate);
-            return;
-        }
-        let last = self.marks[self.newest];
-        if now - last.at < STEP_S {
-            return;
-        }
-        // Whatever came after the last mark came within a step of it: a later dispatch would have made a mark.
-        if last.at + STEP_S < now && last.total.total_cmp(&total).is_ne() {
-            self.push(last.at + STEP_S, rows, total, rate);
-        }
-        self.push(now, rows, total, rate);
-    }
-
-    fn push(&mut self, at: f64, rows: &[Row], total: f64, rate: &Rate) {
-        debug_assert!(rows.len() == self.columns, "one column per listed endpoint");
-        self.newest = (self.newest + 1) % MARKS;
-        self.len = (self.len + 1).min(MARKS);
-        self.marks[self.newest] = Mark {
-            at,
-            rate: rate.at(at),
-            total,
-        };
-        let start = self.newest * self.columns;
-        for (count, row) in self.counts[start..start + self.columns]
-            .iter_mut()
-            .zip(rows)
-        {
-            *count = row.dispatched;
-        }
-    }
-
-    /// The mark of an age of 1 (newest) to `len`.
-    const fn slot(&self, age: usize) -> usize {
-        (self.newest + MARKS + 1 - age) % MARKS
-    }
-
-    /// Finds `at`, which is not after `now`.
-    pub(super) fn locate(&self, at: f64, now: f64, total: f64, rate: &Rate) -> Position {
-        let mut newer = Mark {
+    /// Notes a dispatch to a row. Allocates once, at the first one.
+    pub(super) fn note(&mut self, now: f64, row: usize) {
+        let dispatch = Dispatch {
             at: now,
-            rate: 0.0,
-            total,
+            row: u32::try_from(row).unwrap_or(NOWHERE),
         };
-        if self.len > 0 {
-            newer.at = now
-                .min(self.marks[self.newest].at + STEP_S)
-                .max(rate.updated_at());
-            newer.rate = rate.at(newer.at);
-        }
-        if at >= newer.at {
-            return Position {
-                older: 0,
-                newer: 0,
-                fraction: 1.0,
-                rate: rate.at(at),
-            };
-        }
-        for age in 1..=self.len {
-            let older = self.marks[self.slot(age)];
-            if older.at <= at {
-                let fraction = (at - older.at) / (newer.at - older.at);
-                let flat = newer.total.total_cmp(&older.total).is_eq();
-                let rate = if flat {
-                    older.rate * decay(at - older.at)
-                } else {
-                    older.rate + fraction * (newer.rate - older.rate)
-                };
-                return Position {
-                    older: age,
-                    newer: age - 1,
-                    fraction,
-                    rate,
-                };
-            }
-            newer = older;
-        }
-        // Older than all marks: the counts stood where the first mark found them.
-        Position {
-            older: self.len,
-            newer: self.len,
-            fraction: 1.0,
-            rate: newer.rate,
+        if self.ring.len() < DEPTH {
+            self.ring.reserve_exact(DEPTH - self.ring.len());
+            self.newest = self.ring.len();
+            self.ring.push(dispatch);
+        } else {
+            self.newest = (self.newest + 1) % DEPTH;
+            self.ring[self.newest] = dispatch;
         }
     }
 
-    /// Notes that the counts at `position` are to be subtracted `weight` times.
-    pub(super) fn weigh(&mut self, position: &Position, weight: f64) {
-        self.weights[position.older] += weight * (1.0 - position.fraction);
-        self.weights[position.newer] += weight * position.fraction;
+    /// The rows have moved: `origins[new]` is a row's place before.
+    pub(super) fn remap(&mut self, origins: &[Option<usize>]) {
+        let mut places = vec![NOWHERE; origins.len()];
+        for (place, origin) in origins.iter().enumerate() {
+            let Some(origin) = *origin else { continue };
+            places.resize(places.len().max(origin + 1), NOWHERE);
+            places[origin] = u32::try_from(place).unwrap_or(NOWHERE);
+        }
+        for dispatch in &mut self.ring {
+            let place = places.get(dispatch.row as usize);
+            dispatch.row = place.copied().unwrap_or(NOWHERE);
+        }
     }
 
-    /// Writes minus the weighed counts into [`Row::echo_base`] and forgets the weights. One pass over the touched
-    /// marks, however many peers there are.
-    pub(super) fn subtract(&mut self, rows: &mut [Row]) {
+    fn newest_first(&self) -> impl Iterator<Item = &Dispatch> {
+        let (newer, older) = self.ring.split_at(self.ring.len().min(self.newest + 1));
+        newer.iter().rev().chain(older.iter().rev())
+    }
+
+    /// Writes into [`Row::echo_base`] what the peers will have dispatched since their records, if each of them did as was
+    /// done here, in the proportion of the rates: `ratio(the peer's rate, the own rate at that instant)`. Gives the sum of
+    /// the ratios. Records are given the newest first.
+    pub(super) fn echo(
+        &self,
+        now: f64,
+        rate: &Rate,
+        looks: &mut [Look],
+        rows: &mut [Row],
+        ratio: impl Fn(f64, f64) -> f64,
+    ) -> f64 {
+        debug_assert!(looks.is_sorted_by(|a, b| a.at >= b.at));
         for row in rows.iter_mut() {
-            row.echo_base = -self.weights[0] * row.dispatched;
+            row.echo_base = 0.0;
+            row.dispatched_base = row.dispatched;
         }
-        self.weights[0] = 0.0;
-        for age in 1..=self.len {
-            let weight = std::mem::take(&mut self.weights[age]);
-            if weight <= 0.0 {
-                continue;
+        let mut sum = 0.0;
+        let (mut later, mut weights) = (0, 0.0);
+        // What the dispatches after a record have added to the rate of now.
+        let (mut added, mut oldest) = (0.0, now);
+        let mut dispatches = self.newest_first().peekable();
+        for look in looks.iter_mut() {
+            while let Some(dispatch) = dispatches.next_if(|dispatch| dispatch.at > look.at) {
+                later += 1;
+                added += decay(now - dispatch.at);
+                oldest = dispatch.at;
             }
-            let start = self.slot(age) * self.columns;
-            for (row, count) in rows
-                .iter_mut()
-                .zip(&self.counts[start..start + self.columns])
-            {
-                row.echo_base -= weight * count;
+            let own = (rate.at(now) - added).max(0.0) / decay(now - look.at);
+            let ratio = ratio(look.rate, own);
+            let stretch = if later == DEPTH && oldest < now {
+                (now - look.at) / (now - oldest)
+            } else {
+                1.0
+            };
+            look.later = later;
+            look.weight = ratio * stretch;
+            weights += look.weight;
+            sum += ratio;
+        }
+        // From the newest on, each dispatch counts for the peers whose records are older.
+        let mut looks = looks.iter().peekable();
+        for (index, dispatch) in self.newest_first().take(later).enumerate() {
+            while let Some(passed) = looks.next_if(|look| look.later <= index) {
+                weights -= passed.weight;
+            }
+            if let Some(row) = rows.get_mut(dispatch.row as usize) {
+                row.echo_base += weights;
             }
         }
+        sum
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::balance::row::Row;
 
-    /// One endpoint, dispatches at the given milliseconds; asks for the count at each (milliseconds, expected).
-    fn check(dispatches_ms: &[f64], now_ms: f64, expected: &[(f64, f64)]) {
-        let mut history = History::new();
-        history.remap(&[None]);
-        let mut rate = Rate::default();
-        let mut row = Row::for_test();
-        for at in dispatches_ms {
-            history.observe(at / 1e3, std::slice::from_ref(&row), row.dispatched, &rate);
-            rate.count(at / 1e3);
-            row.dispatched += 1.0;
+    struct Past {
+        history: History,
+        rate: Rate,
+        rows: Vec<Row>,
+    }
+
+    impl Past {
+        /// Dispatches at milliseconds, to rows.
+        fn new(rows: usize, dispatches: impl IntoIterator<Item = (f64, usize)>) -> Self {
+            let mut past = Self {
+                history: History::new(),
+                rate: Rate::default(),
+                rows: vec![Row::for_test(); rows],
+            };
+            for (at, row) in dispatches {
+                past.rate.count(at / 1e3);
+                past.history.note(at / 1e3, row);
+                past.rows[row].dispatched += 1.0;
+            }
+            past
         }
-        for (at, count) in expected {
-            let position = history.locate(at / 1e3, now_ms / 1e3, row.dispatched, &rate);
-            history.weigh(&position, 1.0);
-            history.subtract(std::slice::from_mut(&mut row));
-            assert!(
-                (row.echo_base + count).abs() < 1e-6,
-                "at {at}: {} and not {count}",
-                -row.echo_base
+
+        /// The echo of one peer at the same rate.
+        fn echo(&mut self, now_ms: f64, taken_ms: f64) -> Vec<f64> {
+            let mut looks = [Look::new(taken_ms / 1e3, 1.0)];
+            let sum = self.history.echo(
+                now_ms / 1e3,
+                &self.rate,
+                &mut looks,
+                &mut self.rows,
+                |_, _| 1.0,
             );
+            assert!((sum - 1.0).abs() < 1e-12);
+            self.rows.iter().map(|row| row.echo_base).collect()
         }
     }
 
     #[test]
-    fn nothing_dispatched_is_zero_at_any_time() {
-        check(&[], 100.0, &[(0.0, 0.0), (50.0, 0.0), (100.0, 0.0)]);
+    fn counts_what_came_after_the_record_and_nothing_else() {
+        let mut past = Past::new(2, [(10.0, 0), (20.0, 1), (20.1, 1), (30.0, 0)]);
+        for (taken, expected) in [
+            (0.0, [2.0, 2.0]),
+            (10.0, [1.0, 2.0]),
+            (20.05, [1.0, 1.0]),
+            (29.9, [1.0, 0.0]),
+            (30.0, [0.0, 0.0]),
+        ] {
+            assert_eq!(past.echo(40.0, taken), expected, "taken at {taken}");
+        }
     }
 
     #[test]
-    fn counts_before_the_first_dispatch_are_zero() {
-        check(&[50.0, 50.1], 60.0, &[(0.0, 0.0), (49.0, 0.0), (60.0, 2.0)]);
+    fn nothing_dispatched_is_no_echo() {
+        assert_eq!(Past::new(2, []).echo(40.0, 0.0), [0.0, 0.0]);
     }
 
     #[test]
-    fn a_step_is_interpolated() {
-        check(
-            &[50.0, 61.0],
-            61.0,
-            &[(50.0, 0.0), (55.0, 0.5), (60.5, 1.0)],
-        );
+    fn each_peer_weighs_by_its_own_record_and_rate() {
+        let mut past = Past::new(1, [(10.0, 0), (20.0, 0), (30.0, 0)]);
+        // Since their records: one dispatch and a rate of 2, three dispatches and a rate of 5.
+        let mut looks = [Look::new(0.025, 2.0), Look::new(0.005, 5.0)];
+        let sum = past
+            .history
+            .echo(0.040, &past.rate, &mut looks, &mut past.rows, |peer, _| {
+                peer
+            });
+        assert!((sum - 7.0).abs() < 1e-12);
+        assert!((past.rows[0].echo_base - (2.0 + 15.0)).abs() < 1e-12);
     }
 
     #[test]
-    fn sparse_dispatches_are_placed_at_their_own_time_and_not_spread_over_the_pause() {
-        check(
-            &[0.0, 1000.0, 2000.0],
-            2100.0,
-            &[(900.0, 1.0), (1011.0, 2.0), (1999.0, 2.0), (2050.0, 3.0)],
-        );
+    fn the_own_rate_is_that_of_the_records_instant() {
+        let mut past = Past::new(1, (0..50).map(|step| (f64::from(step) * 2.0, 0)));
+        let mut rate = Rate::default();
+        (0..=25).for_each(|step| rate.count(f64::from(step) * 0.002));
+        let mut looks = [Look::new(0.051, 0.0)];
+        past.history
+            .echo(0.099, &past.rate, &mut looks, &mut past.rows, |_, own| {
+                assert!((own - rate.at(0.051)).abs() < 1e-6, "{own}");
+                1.0
+            });
     }
 
     #[test]
-    fn the_ring_outlives_the_longest_look_back() {
-        let dispatches: Vec<f64> = (0..400).map(|step| f64::from(step) * 11.0).collect();
-        let now = 399.0 * 11.0;
-        check(&dispatches, now, &[(now - LOOK_BACK_MAX_S * 1e3, 389.5)]);
+    fn rows_that_moved_keep_their_past_and_others_lose_it() {
+        let mut past = Past::new(3, [(10.0, 0), (11.0, 1), (12.0, 2), (13.0, 2)]);
+        past.history.remap(&[Some(2), None, Some(0)]);
+        assert_eq!(past.echo(20.0, 0.0), [2.0, 0.0, 1.0]);
+        past.history.remap(&[None, Some(2)]);
+        past.rows.pop();
+        assert_eq!(past.echo(20.0, 0.0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn what_the_ring_lacks_is_extrapolated() {
+        let dispatches = (0..3000).map(|step| (f64::from(step) * 0.01, 0));
+        let mut past = Past::new(1, dispatches);
+        let echo = past.echo(30.0, 10.0)[0];
+        assert!((echo - 2000.0).abs() < 4.0, "{echo}");
+        let recent = past.echo(30.0, 25.0)[0];
+        assert!((recent - 499.0).abs() < 1.5, "{recent}");
     }
 }

@@ -92,8 +92,8 @@ impl Picker {
             rate: peer.rate,
             counts: peer.counts,
         });
-        self.echo.set_peers(own_id, peers.collect());
-        self.echo.sum(self.table.listed_mut());
+        self.echo
+            .set_peers(own_id, peers.collect(), self.table.listed_mut());
     }
 
     /// Chooses an endpoint and counts the connection as pending there.
@@ -104,7 +104,7 @@ impl Picker {
         let now = self.seconds(now);
         if self
             .echo
-            .rebuild_if_due(now, &mut self.table, &mut self.history, &self.rate)
+            .rebuild_if_due(now, &mut self.table, &self.history, &self.rate)
         {
             let members = self.echo.members();
             self.join_cap
@@ -117,10 +117,8 @@ impl Picker {
             .map(|survey| self.choose(request, survey));
         self.table.readmit(request.excluded);
         let (index, why) = chosen?.ok_or(Refusal::NoEndpoint)?;
-        let total = self.table.dispatched_sum();
-        self.history
-            .observe(now, self.table.listed(), total, &self.rate);
         self.rate.count(now);
+        self.history.note(now, index);
         let row = self.table.dispatch(index);
         let why = match row.standing {
             Standing::Unproven => PickReason::Unproven,

@@ -31,11 +31,6 @@ impl Rate {
     pub(super) fn at(&self, now: f64) -> f64 {
         self.value * decay(now - self.updated_at)
     }
-
-    /// When the last dispatch was counted.
-    pub(super) const fn updated_at(&self) -> f64 {
-        self.updated_at
-    }
 }
 
 #[cfg(test)]

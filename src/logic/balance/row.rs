@@ -37,8 +37,10 @@ pub(super) struct Row {
     pub(super) dispatched: f64,
     /// Sum over the live peers' records: S.
     pub(super) peers: f64,
-    /// X of the echo: minus what was dispatched before the peers' records were taken, in their proportions.
+    /// X of the echo: own dispatches since the peers' records were taken, in the peers' proportions, as of the last rebuild.
     pub(super) echo_base: f64,
+    /// `dispatched` at the last rebuild: what came later is echoed in full.
+    pub(super) dispatched_base: f64,
     /// The rank's offset on this row, 0 to 1.
     pub(super) theta: f64,
     /// Join cap tokens.
@@ -129,6 +131,7 @@ impl Row {
             dispatched: 0.0,
             peers: 0.0,
             echo_base: 0.0,
+            dispatched_base: 0.0,
             theta: 0.0,
             tokens: f64::INFINITY,
             turn: 0.0,

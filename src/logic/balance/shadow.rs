@@ -4,6 +4,7 @@ use super::tests::{endpoint, from, listing, own, picker_of, settings, traffic};
 use super::{Listing, PickRequest, Picked, Picker, PickerSettings, Policy, Standing};
 use crate::logic::event::ConnectFailure;
 use crate::logic::peer::PeerCounts;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const ENDPOINTS: usize = 8;
@@ -102,10 +103,10 @@ impl Shadow {
         self.picker.set_peers(
             "lb",
             vec![PeerCounts {
-                id,
+                id: id.into(),
                 taken_at,
                 rate,
-                counts,
+                counts: Arc::new(counts),
             }],
         );
     }

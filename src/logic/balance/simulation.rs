@@ -5,6 +5,7 @@ use super::tests::{endpoint, from, listing, own, picker_of, settings, spread};
 use super::{Picker, PickerSettings, SlotKey};
 use crate::logic::endpoint::EndpointId;
 use crate::logic::peer::PeerCounts;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_micros(100);
@@ -140,10 +141,10 @@ impl World {
 impl Instance {
     fn record(&self, now: Instant) -> PeerCounts {
         PeerCounts {
-            id: self.id.clone(),
+            id: Arc::from(self.id.as_str()),
             taken_at: now,
             rate: self.picker.rate(now),
-            counts: self.picker.counts(),
+            counts: Arc::new(self.picker.counts()),
         }
     }
 }

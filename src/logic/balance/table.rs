@@ -63,8 +63,6 @@ pub(super) struct Table {
     free: Vec<SlotKey>,
     /// Sum of `own` over the listed rows.
     own_sum: u64,
-    /// Sum of `dispatched` over the listed rows.
-    dispatched_sum: f64,
 }
 
 impl Table {
@@ -74,10 +72,6 @@ impl Table {
 
     pub(super) fn listed_mut(&mut self) -> &mut [Row] {
         &mut self.rows[..self.listed]
-    }
-
-    pub(super) const fn dispatched_sum(&self) -> f64 {
-        self.dispatched_sum
     }
 
     pub(super) const fn own_sum(&self) -> u64 {
@@ -135,7 +129,6 @@ impl Table {
             self.row_of[row.key.0 as usize] = index;
         }
         self.own_sum = self.listed().iter().map(|row| u64::from(row.own)).sum();
-        self.dispatched_sum = self.listed().iter().map(|row| row.dispatched).sum();
         self.check_invariants();
         Some(origins)
     }
@@ -236,7 +229,6 @@ impl Table {
         row.tokens -= 1.0;
         row.regate();
         self.own_sum += 1;
-        self.dispatched_sum += 1.0;
         self.ledgers[row.key.0 as usize].picks_total += 1;
         row
     }

@@ -8,6 +8,7 @@ use crate::logic::endpoint::EndpointId;
 use crate::logic::event::ConnectFailure;
 use crate::logic::peer::PeerCounts;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) fn endpoint(index: usize) -> EndpointId {
@@ -276,7 +277,7 @@ fn limits_are_over_the_tier() {
             id: "b".into(),
             taken_at: now,
             rate: 0.0,
-            counts,
+            counts: Arc::new(counts),
         }],
     );
     assert!(picker.pick(now, &from(1)).is_ok());
@@ -395,7 +396,7 @@ fn random_two_avoids_the_fullest_and_reaches_the_others() {
             id: "b".into(),
             taken_at: now,
             rate: 0.0,
-            counts,
+            counts: Arc::new(counts),
         }],
     );
     for _ in 0..150 {
