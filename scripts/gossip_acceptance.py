@@ -1,4 +1,4 @@
-"""A live tier of three, attacked by datagrams, cut in two, and with one path broken. Figures are printed as they come.
+"""A live tier of three: members die and come back, datagrams attack it, it is cut in two, one path is broken. Figures are printed as they come.
 
 The datagrams are real ones, taken off the wire: of this tier (replayed, truncated), of an instance with another key, of one
 with another cluster id; and such that never were gossip. Nothing of them may change what any member says.
@@ -7,6 +7,7 @@ with another cluster id; and such that never were gossip. Nothing of them may ch
 import argparse
 import os
 import pathlib
+import signal
 import socket
 import struct
 import subprocess
@@ -135,13 +136,15 @@ def attack(seconds):
             "unsealed gossip": [bytes([0, 0]) + payload[40:] for payload in own if len(payload) > 48],
             "sealed with a wrong key": wrong_key,
             "of another cluster id": other_id,
-            "replayed": own,
+            # Fresh ones: older than 30 s they would be refused for that.
+            "replayed": None,
             "truncated": [payload[:cut] for payload in own[:50] for cut in (0, 1, len(payload) // 2, len(payload) - 1)],
         }
         idle = use_of(tier, lambda: time.sleep(seconds) or 0, seconds)[0]
         print(f"      nobody attacks: {100 * idle:.2f} % of a core")
         before = picture(tier)
         for name, datagrams in kinds.items():
+            datagrams = datagrams or [payload for _, payload in capture(1.0)]
             reasons = rejected(tier)
             memory = resident_kib(tier.running[0])
             share, sent = use_of(tier, lambda: flood(tier.instances[0], datagrams, seconds), seconds)
@@ -196,6 +199,34 @@ def partition(seconds):
         check("nobody restarted", [row[1] for row in picture(tier)[0]] == generations)
 
 
+def lifetimes(rounds):
+    """Kill -9, restart, orderly stop: how long the others count what is gone, and that nothing is counted twice."""
+    with Tier(3, 3) as tier:
+        tier.crowd.targets(tier.doors(range(2)))
+        tier.crowd.open(20, 100)
+        deaths, goodbyes, twice = [], [], 0
+        for kill in [True, False] * rounds:
+            tier.crowd.targets(tier.doors([2]))
+            tier.crowd.open(10, 100)
+            wait_for("all count thirty", lambda: all(total(tier, index) == 30 for index in range(3)))
+            begun = time.monotonic()
+            tier.kill_instance(2, signal.SIGKILL if kill else signal.SIGTERM)
+            ended = time.monotonic()
+            wait_for("its counts are gone", lambda: all(total(tier, index) == 20 for index in range(2)), step=0.005)
+            # A goodbye is said before the process ends, a death is seen after it.
+            (deaths if kill else goodbyes).append(time.monotonic() - (begun if kill else ended))
+            tier.start_instance(2)
+            back = time.monotonic() + 2
+            while time.monotonic() < back:
+                twice += any(total(tier, index) > 20 for index in range(2))
+                time.sleep(0.02)
+            tier.ready(3)
+        check("kill -9: counts are gone within 1.5 s", max(deaths) <= 1.5, f"{', '.join(f'{took:.2f}' for took in deaths)} s")
+        figure = f"{', '.join(f'{max(took, 0) * 1000:.0f}' for took in goodbyes)} ms after the exit"
+        check("orderly stop: counts are gone within 200 ms", max(goodbyes) <= 0.2, figure)
+        check("a restart is never counted twice", twice == 0, f"{twice} looks saw more than there is")
+
+
 def one_path(seconds):
     # Its connections to brokers are told apart by the user that it runs as.
     with Tier(3, 3, users={1: 65534}) as tier:
@@ -233,6 +264,7 @@ def main():
     parser = argparse.ArgumentParser(prog="scripts/gossip-acceptance.sh", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     seconds = 2 if parser.parse_args().quick else 5
+    lifetimes(1 if seconds == 2 else 5)
     attack(seconds)
     partition(seconds)
     one_path(seconds)
