@@ -10,7 +10,7 @@ use crate::health::Probe;
 use crate::listener::Settings as Listener;
 use crate::logic::secret::Secret;
 use crate::pool::OutlierSettings;
-use crate::tls::{ClientAuth, MinVersion, ServerSettings};
+use crate::tls::{CipherOrder, ClientAuth, MinVersion, ServerSettings};
 use crate::{cluster, health};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -122,6 +122,10 @@ fn tls(settings: &ServerSettings) -> Value {
         "min_version": match settings.min_version {
             MinVersion::Tls12 => "1.2",
             MinVersion::Tls13 => "1.3",
+        },
+        "cipher_order": match settings.cipher_order {
+            CipherOrder::Server => "server",
+            CipherOrder::Client => "client",
         },
         "alpn": settings.alpn,
     })

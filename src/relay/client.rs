@@ -67,6 +67,11 @@ impl Client {
         }
     }
 
+    /// Whether its protocol has an end of its own, beside that of the socket: `close_notify`.
+    pub(super) const fn says_goodbye(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Ends the sending side in order.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

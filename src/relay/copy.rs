@@ -122,8 +122,11 @@ impl Relay {
             match self.client_done {
                 Done::Passed => return Poll::Ready(Ok(())),
                 Done::Read => {
-                    ready!(Pin::new(&mut self.endpoint).poll_shutdown(cx))
-                        .map_err(endpoint_failed)?;
+                    // When the other direction is over too, closing says the same.
+                    if self.endpoint_done != Done::Passed {
+                        ready!(Pin::new(&mut self.endpoint).poll_shutdown(cx))
+                            .map_err(endpoint_failed)?;
+                    }
                     self.client_done = Done::Passed;
                     return Poll::Ready(Ok(()));
                 }
@@ -157,7 +160,9 @@ impl Relay {
             match self.endpoint_done {
                 Done::Passed => return Poll::Ready(Ok(())),
                 Done::Read => {
-                    ready!(self.client.poll_shutdown(cx)).map_err(client_failed)?;
+                    if self.client_done != Done::Passed || self.client.says_goodbye() {
+                        ready!(self.client.poll_shutdown(cx)).map_err(client_failed)?;
+                    }
                     self.endpoint_done = Done::Passed;
                     return Poll::Ready(Ok(()));
                 }

@@ -477,9 +477,10 @@ async fn read_into(stream: &mut TcpStream, into: &mut Vec<u8>) -> io::Result<usi
 }
 
 fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
-    if protocol == ProxyProtocol::Off {
+    // `preface` has asked for the address if the pool wants a header; that is no setting that a reload changes.
+    let (ProxyProtocol::V1 | ProxyProtocol::V2, Some(local)) = (protocol, preface.local) else {
         return Vec::new();
-    }
+    };
     let tls = preface.tls.as_ref().map(|facts| TlsInfo {
         version: facts.version,
         cipher: facts.cipher,
@@ -492,7 +493,7 @@ fn proxy_header(protocol: ProxyProtocol, preface: &Preface) -> Vec<u8> {
     });
     let header = Header {
         source: preface.addr,
-        destination: preface.local,
+        destination: local,
         tls,
     };
     match protocol {

@@ -5,6 +5,7 @@ use super::registry::{End, Guard};
 use super::session::Context;
 use crate::logic::close_reason::CloseReason;
 use crate::logic::mqtt::{ConnectError, Decoded, Version, decode_connect};
+use crate::pool::ProxyProtocol;
 use crate::tls::{ServerStream, TlsError, TlsFacts};
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(super) struct Preface {
     pub(super) client: Client,
     pub(super) addr: SocketAddr,
-    /// The address that the client connected to, for the PROXY header.
-    pub(super) local: SocketAddr,
+    /// The address that the client connected to, when a PROXY header is to tell it.
+    pub(super) local: Option<SocketAddr>,
     pub(super) tls: Option<TlsFacts>,
     /// `None` on a `tcp` listener.
     pub(super) connect: Option<ConnectFacts>,
@@ -50,9 +51,13 @@ pub(super) async fn read(
 ) -> Result<Preface, End> {
     let context = Arc::clone(&guard.context);
     let deadline = accepted + context.settings.preface_timeout;
-    let local = socket
-        .local_addr()
-        .map_err(|error| End::with(CloseReason::ClientError, error))?;
+    // Only the PROXY header asks for it: a system call less for the others.
+    let local = if context.pool.settings().proxy_protocol == ProxyProtocol::Off {
+        None
+    } else {
+        let local = socket.local_addr();
+        Some(local.map_err(|error| End::with(CloseReason::ClientError, error))?)
+    };
     let mut bytes = Vec::new();
     let (mut client, tls) = if context.tls.is_none() {
         (Client::plain(socket), None)

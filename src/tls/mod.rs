@@ -10,6 +10,6 @@ mod store;
 mod stream;
 
 pub use info::TlsFacts;
-pub use settings::{ClientAuth, MinVersion, ServerSettings};
+pub use settings::{CipherOrder, ClientAuth, MinVersion, ServerSettings};
 pub use store::{CertificateError, Collector, Prepared, Store};
 pub use stream::{Scratch, ServerStream, TlsError};

@@ -1,6 +1,6 @@
 //! Certificates and keys from PEM files, as a rustls configuration that can be swapped while connections run.
 
-use super::settings::{ClientAuth, MinVersion, ServerSettings};
+use super::settings::{CipherOrder, ClientAuth, MinVersion, ServerSettings};
 use super::sni::NotingResolver;
 use crate::metrics::{self, DescriptorEncoder, Families};
 use arc_swap::ArcSwap;
@@ -103,7 +103,7 @@ impl Store {
 
 impl Identity {
     fn read(settings: &ServerSettings) -> Result<Self, CertificateError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let chain = read_certificates("certificate", &settings.cert)?;
         let key = PrivateKeyDer::from_pem_file(&settings.key).map_err(|error| {
             CertificateError::File {
@@ -137,6 +137,7 @@ impl Identity {
             .iter()
             .map(|name| name.clone().into_bytes())
             .collect();
+        config.ignore_client_order = settings.cipher_order == CipherOrder::Server;
         // One ticket is what a client needs to resume; rustls' default of two costs a write and 200 bytes more.
         config.send_tls13_tickets = 1;
         config.ticketer =
@@ -146,6 +147,16 @@ impl Identity {
             not_after,
         })
     }
+}
+
+/// rustls' suites, those with SHA-256 first; among them AES before `ChaCha20`, as rustls has them.
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let name = |suite: &rustls::SupportedCipherSuite| format!("{:?}", suite.suite());
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| name(suite).ends_with("SHA384"));
+    provider
 }
 
 fn read_certificates(
@@ -242,6 +253,7 @@ mod tests {
             client_ca: None,
             client_auth: ClientAuth::Required,
             min_version: MinVersion::Tls12,
+            cipher_order: CipherOrder::Server,
             alpn: vec!["mqtt".into()],
         }
     }
@@ -256,6 +268,21 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("tidegate-tls-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         dir
+    }
+
+    #[test]
+    fn the_cheapest_suites_come_first_and_none_is_lost() {
+        let suites = provider().cipher_suites;
+        assert_eq!(
+            suites.len(),
+            aws_lc_rs::default_provider().cipher_suites.len()
+        );
+        let first = |version| {
+            let mut of_version = suites.iter().filter(|suite| suite.version() == version);
+            format!("{:?}", of_version.next().unwrap().suite())
+        };
+        assert_eq!(first(&rustls::version::TLS13), "TLS13_AES_128_GCM_SHA256");
+        assert!(first(&rustls::version::TLS12).ends_with("AES_128_GCM_SHA256"));
     }
 
     #[test]

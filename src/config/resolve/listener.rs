@@ -7,7 +7,7 @@ use crate::config::nearest::did_you_mean;
 use crate::config::table::Table;
 use crate::listener::{Protocol, Settings};
 use crate::relay;
-use crate::tls::{ClientAuth, MinVersion, ServerSettings};
+use crate::tls::{CipherOrder, ClientAuth, MinVersion, ServerSettings};
 use std::net::SocketAddr;
 
 /// Default of `backlog`; the kernel caps it at `net.core.somaxconn`.
@@ -19,6 +19,11 @@ const ALPN_BYTES_MAX: usize = 255;
 const CLIENT_AUTH: [(&str, ClientAuth); 2] = [
     ("required", ClientAuth::Required),
     ("optional", ClientAuth::Optional),
+];
+
+const CIPHER_ORDERS: [(&str, CipherOrder); 2] = [
+    ("server", CipherOrder::Server),
+    ("client", CipherOrder::Client),
 ];
 
 const MIN_VERSIONS: [(&str, MinVersion); 2] =
@@ -200,6 +205,7 @@ fn tls(table: &Table<'_>) -> Option<ServerSettings> {
             .mistake_at(&table.path_of("client_auth"), message);
     }
     let min_version = table.get("min_version", words::word(&MIN_VERSIONS));
+    let cipher_order = table.get("cipher_order", words::word(&CIPHER_ORDERS));
     let alpn = table.get("alpn", words::list(alpn));
     Some(ServerSettings {
         cert: cert?,
@@ -207,6 +213,7 @@ fn tls(table: &Table<'_>) -> Option<ServerSettings> {
         client_ca,
         client_auth: client_auth.unwrap_or(ClientAuth::Required),
         min_version: min_version.unwrap_or(MinVersion::Tls12),
+        cipher_order: cipher_order.unwrap_or(CipherOrder::Server),
         alpn: alpn.unwrap_or_else(|| vec!["mqtt".to_owned()]),
     })
 }
