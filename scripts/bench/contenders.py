@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +64,10 @@ class Process:
 
     def pids(self):
         return [self.process.pid]
+
+    def workers(self):
+        """The tasks that move bytes."""
+        return self.pids()
 
     def port(self, tls, rsa=False):
         return PLAIN_PORT if tls == "off" else RSA_PORT if rsa else TLS_PORT
@@ -130,6 +135,10 @@ class Tidegate(Process):
             fill("tidegate.toml", FOLDER=folder, ADDRESS=self.address, NAME=f"lb-{1 + index}", SERVERS=listed, SEEDS=seeds)
         )
         super().__init__(folder, name, [binary or os.environ["TIDEGATE"], "run", "-c", str(config)], core=core)
+
+    def workers(self):
+        tasks = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(task.name) for task in tasks if re.fullmatch(r"tidegate-\d+", (task / "comm").read_text().strip())]
 
     def wait(self):
         super().wait()

@@ -4,8 +4,11 @@ import dataclasses
 import fnmatch
 import pathlib
 import re
+import signal
 import subprocess
 import time
+
+from experiment.tier import wait_for
 
 # Bytes of one buffer, per kind of load: HAProxy and NGINX have one setting for all, and get the best for each.
 MESSAGES = {"haproxy": "16384", "nginx": "16k"}
@@ -129,35 +132,37 @@ def idle(tls):
 
 
 def syscalls(tls):
-    """Calls per message, by name, at a pace at which every message comes alone."""
+    """Calls per message, by name, at a pace at which every message comes alone. Ten connections are opened before: less
+    than 0.05 of a call."""
 
     def run(session):
-        rate, seconds = 1000, 2.0
-        words = session.words(tls, payload=64, connections=10, rate=rate) | {"warmup": 2, "seconds": seconds + 2}
-        session.load.say("qos1", **words)
-        time.sleep(2.5)
         report = pathlib.Path(session.contender.log).with_suffix(".strace")
-        command = ["timeout", "-s", "INT", str(seconds), "strace", "-f", "-c", "-o", str(report)]
-        for pid in session.contender.pids():
-            command += ["-p", str(pid)]
-        begun = time.monotonic()
-        subprocess.run(command, check=False, capture_output=True)
-        messages_seen = rate * (time.monotonic() - begun)
-        session.load.answer()
+        # Of tidegate the worker: its other threads talk to the tier and to the brokers' ports, whatever the messages do.
+        tasks = session.contender.workers()
+        command = ["strace", "-c", "-o", str(report), *(word for task in tasks for word in ("-p", str(task)))]
+        strace = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        wait_for("strace is attached", lambda: all(traced(task) for task in tasks))
+        words = session.words(tls, payload=64, connections=10, rate=1000)
+        units = session.load.ask("qos1", **words | {"warmup": 0, "seconds": 4})["units"]
+        strace.send_signal(signal.SIGINT)
+        strace.wait(timeout=10)
         counts = {}
         for line in report.read_text().splitlines():
             found = re.match(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", line)
             if found and found[2] != "total":
                 counts[found[2]] = int(found[1])
-        receive = sum(counts.get(name, 0) for name in ("recvfrom", "read", "recvmsg", "readv"))
-        send = sum(counts.get(name, 0) for name in ("sendto", "write", "sendmsg", "writev"))
-        wait = sum(counts.get(name, 0) for name in ("epoll_wait", "epoll_pwait", "epoll_pwait2"))
-        control = counts.get("epoll_ctl", 0)
-        other = sum(counts.values()) - receive - send - wait - control
-        per = {"receive": receive, "send": send, "wait": wait, "epoll_ctl": control, "other": other}
-        return {name: count / messages_seen for name, count in per.items()}
+        kinds = {"recvfrom": "receive", "read": "receive", "sendto": "send", "write": "send", "epoll_wait": "wait", "epoll_ctl": "epoll_ctl"}
+        kinds |= {"recvmsg": "receive", "readv": "receive", "sendmsg": "send", "writev": "send", "epoll_pwait": "wait"}
+        per = dict.fromkeys(CALLS, 0.0)
+        for name, count in counts.items():
+            per[kinds.get(name, "other")] += count / units
+        return per
 
     return run
+
+
+def traced(task):
+    return "TracerPid:\t0" not in pathlib.Path(f"/proc/{task}/status").read_text()
 
 
 CPU_US = ("cpu_us", "rate", "cpu_share", "load_cpu_share", "p50_us", "p99_us", "p999_us")

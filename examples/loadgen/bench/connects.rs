@@ -57,7 +57,7 @@ pub(super) fn run(bench: &mut Bench, words: &Words<'_>) -> anyhow::Result<Value>
                 }
                 Err(error) => {
                     failed += 1;
-                    first_error.get_or_insert(error.to_string());
+                    first_error.get_or_insert_with(|| error.to_string());
                 }
             }
             let next = slot_number(&mut number, slot, slots);

@@ -215,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// Takes bytes without copying them: MSG_TRUNC on TCP.
+    /// Takes bytes without copying them: `MSG_TRUNC` on TCP.
     fn sink(&mut self, index: usize) -> bool {
         let broker = &self.brokers[index];
         match rustix::net::recv(&broker.fd, &mut *self.buffer, RecvFlags::TRUNC) {
