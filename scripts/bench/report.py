@@ -86,7 +86,8 @@ def verdict(target, results, name="tidegate"):
     return own, f"{better} {shown(target.figure, peers[better])}", value, value <= target.most
 
 
-def acceptance(results):
+def acceptance(results, names=None):
+    """`names`: only the targets of these rows."""
     host = results["host"]
     lines = [
         f"{host.get('cores')} cores of {host.get('cpu')}, Linux {host.get('kernel')}; medians.",
@@ -95,6 +96,8 @@ def acceptance(results):
         "|---|---|---|---|---|---|",
     ]
     for target in TARGETS:
+        if names is not None and target.row not in names:
+            continue
         found = verdict(target, results)
         if found is None:
             lines.append(f"| {target.title} | - | - | - | <= {target.most:.2f} | not measured |")
@@ -106,6 +109,12 @@ def acceptance(results):
             f" | {'met' if good else '**missed**'} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def missed(results, names):
+    """Titles of the targets on these rows that were not met. One that could not be computed was not met."""
+    found = {target.title: verdict(target, results) for target in TARGETS if target.row in names}
+    return [title for title, one in found.items() if one is None or not one[3]]
 
 
 def picture(path, results):
