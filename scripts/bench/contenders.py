@@ -140,6 +140,13 @@ class Tidegate(Process):
         tasks = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
         return [int(task.name) for task in tasks if re.fullmatch(r"tidegate-\d+", (task / "comm").read_text().strip())]
 
+    def control(self):
+        """The thread beside the data path."""
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            if (task / "comm").read_text().startswith("tidegate-contro"):
+                return int(task.name)
+        raise RuntimeError("no control thread")
+
     def wait(self):
         super().wait()
         wait_for(f"{self.name} sees all endpoints", lambda: self.eligible() == len(self.servers))

@@ -15,6 +15,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import contenders
 import report
+import scale
 from load import Load
 from rows import Session, select
 
@@ -28,7 +29,11 @@ def main():
         return
     names = args.contenders.split(",") if args.contenders else default_contenders()
     if args.quick:
+        # Whether it works, not what it gives.
         args.rounds, args.seconds, args.warmup, args.crowd = 1, 1.0, 0.5, 1000
+    if args.scale:
+        scale.run(args)
+        return
     if len(contenders.CORES) < 2:
         print("one core for the load and what is measured: only counts mean something", file=sys.stderr)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
@@ -82,6 +87,7 @@ def arguments():
     parser.add_argument("--warmup", type=float, default=1.0)
     parser.add_argument("--crowd", type=int, default=5000, help="idle connections")
     parser.add_argument("--quick", action="store_true", help="one round of a second")
+    parser.add_argument("--scale", action="store_true", help="instead: how cost grows")
     parser.add_argument("--check", action="store_true", help="fail when a target of a measured row is missed")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("target/bench"))
     return parser.parse_args()

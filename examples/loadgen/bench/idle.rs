@@ -1,7 +1,7 @@
 //! Connections that are only held, for what they cost in memory.
 
 use super::engine::{BURST_BYTES, TOPIC};
-use super::{Bench, Words};
+use super::{Bench, Window, Words};
 use crate::packet;
 use rustix::event::epoll::EventFlags;
 use serde_json::{Value, json};
@@ -43,6 +43,14 @@ pub(super) fn burst(bench: &mut Bench) -> anyhow::Result<Value> {
     }
     anyhow::ensure!(got == wanted, "{got} instead of {wanted} bytes");
     Ok(json!({"bytes": got}))
+}
+
+/// Nothing is sent: what remains is what connections cost by being there.
+pub(super) fn rest(bench: &mut Bench, words: &Words<'_>) -> anyhow::Result<Value> {
+    let seconds: f64 = words.get("seconds", 3.0)?;
+    let window = Window::begin(words)?;
+    settle(bench, Duration::from_secs_f64(seconds), |_| Ok(()))?;
+    Ok(window.end(seconds.round() as u64, json!({})))
 }
 
 pub(super) fn close(bench: &mut Bench) -> anyhow::Result<Value> {

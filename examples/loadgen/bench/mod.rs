@@ -7,10 +7,11 @@
 //! | `connects ...` | connect, CONNECT, CONNACK, close | per connection |
 //! | `open ...` | opens connections, which stay | |
 //! | `burst` | 4 KiB up and down on each of them | |
+//! | `rest ...` | leaves them alone for a while | per second |
 //! | `close` | closes them | |
 //!
-//! Words are `name=value`: `target=ADDRESS:PORT`, `tls=off|full|resumed`, `pids=1,2` (whose CPU is measured), `connections`,
-//! `payload`, `rate`, `seconds`, `warmup`. A line that is not understood, or a load that fails, is answered with
+//! Words are `name=value`: `target=ADDRESS:PORT`, `tls=off|full|resumed`, `pids=1,2` (whose CPU is measured), `tid=3` (a
+//! thread of theirs that is told apart), `connections`, `payload`, `rate`, `seconds`, `warmup`. A line that is not understood, or a load that fails, is answered with
 //! `{"error": ...}`. Reading order: `engine`, `client`, then the loads.
 
 mod bulk;
@@ -110,6 +111,7 @@ impl Bench {
             "open" => idle::open(self, &words),
             "burst" => idle::burst(self),
             "close" => idle::close(self),
+            "rest" => idle::rest(self, &words),
             _ => anyhow::bail!("unknown command"),
         }
     }
@@ -163,8 +165,10 @@ impl Bench {
 /// Counters at the start of what is measured.
 struct Window {
     pids: Vec<u32>,
+    tid: u32,
     since: Instant,
     measured: f64,
+    thread: f64,
     own: f64,
 }
 
@@ -176,11 +180,14 @@ impl Window {
             .filter(|pid| !pid.is_empty())
             .map(str::parse)
             .collect::<Result<Vec<u32>, _>>()?;
+        let tid = words.get("tid", 0)?;
         Ok(Self {
             measured: cpu::seconds(&pids),
+            thread: cpu::thread_seconds(tid),
             own: cpu::seconds(&[std::process::id()]),
             since: Instant::now(),
             pids,
+            tid,
         })
     }
 
@@ -188,6 +195,7 @@ impl Window {
     fn end(&self, units: u64, more: Value) -> Value {
         let seconds = self.since.elapsed().as_secs_f64();
         let measured = cpu::seconds(&self.pids) - self.measured;
+        let thread = cpu::thread_seconds(self.tid) - self.thread;
         let own = cpu::seconds(&[std::process::id()]) - self.own;
         let mut answer = json!({
             "units": units,
@@ -196,6 +204,7 @@ impl Window {
             "cpu_seconds": measured,
             "cpu_us_per_unit": measured * 1e6 / (units.max(1) as f64),
             "cpu_share": measured / seconds,
+            "thread_cpu_share": thread / seconds,
             "load_cpu_share": own / seconds,
         });
         if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
