@@ -22,7 +22,7 @@ fi
 
 section "scripts"
 find scripts .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
-python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/acceptance/*.py scripts/cluster/*.py
+python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/acceptance/*.py scripts/bench/*.py scripts/cluster/*.py
 
 section "format"
 cargo fmt --all --check
@@ -35,6 +35,14 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 
 section "tests"
 cargo test --locked
+
+section "system calls per message"
+cargo build --locked
+need strace=strace taskset=util-linux
+# Counts, so that the debug build tells as much as another. Allocations and heap bytes are counted by tests/cost.rs.
+debug=$(realpath "${CARGO_TARGET_DIR:-target}/debug")
+TIDEGATE=$debug/tidegate LOADGEN=$debug/examples/loadgen ./scripts/bench.sh --only 'syscalls-*' --contenders tidegate \
+    --rounds 1 --check --out "$debug/../cost"
 
 if [ -e examples/demo.rs ]; then
     section "demo"

@@ -11,6 +11,7 @@
 //! The series is a CSV of `t_ms,address,count`, unix milliseconds, a row per address every 50 ms; the time is a multiple of
 //! 50, so that the rows of several processes can be added up.
 
+use crate::packet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -157,14 +158,14 @@ async fn talk(stream: TcpStream, endpoint: Arc<Endpoint>) {
             Err(_) => return,
         }
         let mut answers = Vec::new();
-        while let Some((packet, rest)) = split(&unread) {
-            match packet[0] >> 4 {
+        while let Some((packet, rest)) = packet::split(&unread) {
+            match packet::kind(packet) {
                 1 if endpoint.hangs.load(Ordering::Relaxed) => {}
                 1 => {
-                    answers.extend(connack(packet));
+                    answers.extend(packet::connack(packet));
                     counted = Some(Counted::new(&endpoint));
                 }
-                3 => answers.extend(puback(packet)),
+                3 => answers.extend(packet::puback(packet).into_iter().flatten()),
                 12 => answers.extend([0xd0, 0]),
                 14 => return,
                 _ => {}
@@ -180,43 +181,6 @@ async fn talk(stream: TcpStream, endpoint: Arc<Endpoint>) {
         }
         // Counted as long as this function runs.
         debug_assert!(counted.is_none() || endpoint.count.load(Ordering::Relaxed) > 0);
-    }
-}
-
-/// The first packet, when it is complete, and what follows.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut length = 0;
-    for (index, byte) in bytes.iter().skip(1).take(4).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            return bytes.split_at_checked(2 + index + length);
-        }
-    }
-    None
-}
-
-fn body(packet: &[u8]) -> &[u8] {
-    let length = packet.iter().skip(1).position(|byte| byte & 0x80 == 0);
-    packet.get(length.unwrap_or(0) + 2..).unwrap_or_default()
-}
-
-fn connack(packet: &[u8]) -> Vec<u8> {
-    // Protocol name "MQTT", then the level.
-    match body(packet).get(6) {
-        Some(5) => vec![0x20, 3, 0, 0, 0],
-        _ => vec![0x20, 2, 0, 0],
-    }
-}
-
-fn puback(packet: &[u8]) -> Vec<u8> {
-    let body = body(packet);
-    let topic = match body {
-        [high, low, ..] if packet[0] & 6 == 2 => usize::from(u16::from_be_bytes([*high, *low])),
-        _ => return Vec::new(),
-    };
-    match body.get(2 + topic..4 + topic) {
-        Some(id) => vec![0x40, 2, id[0], id[1]],
-        None => Vec::new(),
     }
 }
 

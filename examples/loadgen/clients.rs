@@ -10,6 +10,7 @@
 //! | `close COUNT` | closes the oldest, all of them when COUNT is larger | `ok` |
 //! | `counts` | | `open= lost= failed= refused=` since the start |
 
+use crate::packet;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -254,25 +255,7 @@ async fn until_closed(stream: &TcpStream) {
 async fn connect(target: SocketAddr, id: &str) -> io::Result<Option<TcpStream>> {
     let mut stream = TcpSocket::new_v4()?.connect(target).await?;
     stream.set_nodelay(true)?;
-    let length = u8::try_from(id.len()).map_err(io::Error::other)?;
-    let mut packet = vec![
-        0x10,
-        length + 12,
-        0,
-        4,
-        b'M',
-        b'Q',
-        b'T',
-        b'T',
-        4,
-        2,
-        0,
-        0,
-        0,
-        length,
-    ];
-    packet.extend_from_slice(id.as_bytes());
-    stream.write_all(&packet).await?;
+    stream.write_all(&packet::connect(id, 0)).await?;
     let mut connack = [0; 4];
     stream.read_exact(&mut connack).await?;
     Ok((connack[3] == 0).then_some(stream))

@@ -8,7 +8,8 @@ release=${CARGO_TARGET_DIR:-$repository/target}/release
 TIDEGATE=${TIDEGATE:-$release/tidegate}
 LOADGEN=${LOADGEN:-$release/examples/loadgen}
 if [ ! -x "$TIDEGATE" ] || [ ! -x "$LOADGEN" ]; then
-    (cd "$repository" && cargo build --release --locked --bin tidegate --example loadgen)
+    # Two builds, because one would give the program the features that only examples ask for.
+    (cd "$repository" && cargo build --release --locked --bin tidegate && cargo build --release --locked --example loadgen)
 fi
 export TIDEGATE LOADGEN
 

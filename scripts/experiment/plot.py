@@ -47,3 +47,29 @@ def panel(label, series, top, span):
         colour = COLOURS[index % len(COLOURS)]
         parts.append(f'<polyline fill="none" stroke="{colour}" points="{points}"><title>{endpoint}</title></polyline>')
     return "\n".join(parts)
+
+
+def bars(path, title, groups):
+    """`groups`: (label, unit, {name: value}) each; a group is scaled by its largest value, which is written on the bars."""
+    row, gap, left, right = 13, 12, 300, 560
+    names = list(dict.fromkeys(name for _, _, values in groups for name in values))
+    colour = {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+    parts = [f'<text x="8" y="18" font-size="13">{html.escape(title)}</text>']
+    for index, name in enumerate(names):
+        x = 8 + 90 * index
+        parts.append(f'<rect x="{x}" y="26" width="10" height="10" fill="{colour[name]}"/>')
+        parts.append(f'<text x="{x + 14}" y="35">{html.escape(name)}</text>')
+    y = 50
+    for label, unit, values in groups:
+        top = max(values.values(), default=0) or 1
+        parts.append(f'<text x="8" y="{y + row - 3}">{html.escape(label)}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + row - 3}" text-anchor="end" fill="#777">{html.escape(unit)}</text>')
+        for name, value in values.items():
+            width = max(1.0, value / top * (right - left))
+            parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{row - 2}" fill="{colour[name]}"/>')
+            parts.append(f'<text x="{left + width + 4:.1f}" y="{y + row - 4}" font-size="10">{value:.4g}</text>')
+            y += row
+        y += gap
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + 60} {y}" font-family="sans-serif" font-size="11">'
+    back = f'<rect width="{right + 60}" height="{y}" fill="#fff"/>'
+    path.write_text("\n".join([head, back, *parts, "</svg>\n"]), encoding="utf-8")
