@@ -126,10 +126,10 @@ impl World {
 fn peers(endpoint_count: usize, members: usize, now: Instant) -> Vec<PeerCounts> {
     (1..members)
         .map(|member| PeerCounts {
-            id: format!("lb-{member}"),
+            id: format!("lb-{member}").into(),
             taken_at: now,
             rate: 1000.0,
-            counts: counts(endpoint_count, 10),
+            counts: counts(endpoint_count, 10).into(),
         })
         .collect()
 }
@@ -188,7 +188,7 @@ fn connect_decode(bencher: divan::Bencher<'_, '_>) {
 
 fn update(endpoint_count: usize) -> MemberUpdate {
     let facts = PoolFacts {
-        counts: counts(endpoint_count, 1234),
+        counts: counts(endpoint_count, 1234).into(),
         rate: 123.4,
         down: endpoints(1),
         evacuating: Vec::new(),
