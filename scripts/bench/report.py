@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -115,6 +116,38 @@ def missed(results, names):
     """Titles of the targets on these rows that were not met. One that could not be computed was not met."""
     found = {target.title: verdict(target, results) for target in TARGETS if target.row in names}
     return [title for title, one in found.items() if one is None or not one[3]]
+
+
+def million(results, points):
+    """Memory for a million connections, from bytes at rest and the kernel's bytes per socket where most were open."""
+    kernel = 2 * float(max(points, key=lambda point: int(point["connections"]))["kernel bytes per socket"])
+    lines = ["| | of the process | of the kernel | a million, GB |", "|---|---|---|---|"]
+    for row, word in (("idle-plain", "plain"), ("idle-tls", "TLS")):
+        for name, figures in results["rows"].get(row, {"contenders": {}})["contenders"].items():
+            own = figures["bytes"]
+            lines.append(f"| {name}, {word} | {own:.0f} B | {kernel:.0f} B | {(own + kernel) / 1000:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def publish(folder, document):
+    """Writes what `folder` has between the markers of the document, and the picture beside it."""
+    results = load(folder)
+    parts = {"acceptance": acceptance(results), "rows": tables(results)}
+    if (folder / "scale.md").exists():
+        parts["scale"] = (folder / "scale.md").read_text()
+        parts["million"] = million(results, json.loads((folder / "scale.json").read_text()))
+    if (folder / "micro.txt").exists():
+        lines = (folder / "micro.txt").read_text().splitlines()
+        parts["micro"] = "\n".join(line for line in lines if line.startswith("|")) + "\n"
+    text = document.read_text()
+    for name, part in parts.items():
+        marker = f"<!-- {name}: written by scripts/bench.sh --publish -->\n"
+        before, rest = text.split(marker)
+        _, after = rest.split("<!-- end -->", 1)
+        text = before + marker + part + "<!-- end -->" + after
+        print(f"{document}: {name}")
+    document.write_text(text)
+    shutil.copy(folder / "bench.svg", document.parent / "bench.svg")
 
 
 def picture(path, results):
