@@ -114,13 +114,16 @@ def measure(row, names, args, load, folder, servers):
             try:
                 taken[name].append(once(row, name, args, load, folder, servers))
             except (RuntimeError, TimeoutError, OSError) as error:
+                # Its place is kept: ratios are those of one round.
+                taken[name].append(None)
                 problems.append(f"round {number + 1}, {name}: {error}")
                 print(f"{row.name}: {problems[-1]}", file=sys.stderr, flush=True)
     medians = {}
     for name, rounds in taken.items():
-        if rounds:
-            medians[name] = {figure: statistics.median(one[figure] for one in rounds) for figure in rounds[0]}
-            medians[name]["rounds"] = [one[row.figures[0]] for one in rounds]
+        good = [one for one in rounds if one]
+        if good:
+            medians[name] = {figure: statistics.median(one[figure] for one in good) for figure in good[0]}
+            medians[name]["rounds"] = rounds
     return medians, problems
 
 
