@@ -53,11 +53,12 @@ fn endpoints(count: usize) -> Vec<EndpointId> {
         .collect()
 }
 
-fn counts(count: usize, per_endpoint: u32) -> Vec<(EndpointId, u32)> {
-    endpoints(count)
-        .into_iter()
-        .map(|id| (id, per_endpoint))
-        .collect()
+fn counts<Counts>(count: usize, per_endpoint: u32) -> Counts
+where
+    Counts: From<Vec<(EndpointId, u32)>>,
+{
+    let counts = endpoints(count).into_iter().map(|id| (id, per_endpoint));
+    Counts::from(counts.collect())
 }
 
 /// A picker in the middle of its life, and 1000 connections through it.

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import shutil
+import statistics
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -42,20 +44,28 @@ def shown(figure, value):
 
 
 def ratio(row, figure, name, peer):
-    contenders = row["contenders"]
-    if name not in contenders or peer not in contenders or not contenders[peer].get(figure):
-        return None
-    return contenders[name][figure] / contenders[peer][figure]
+    """Median of the rounds' ratios: what slows the machine down for a while slows both down."""
+    both = (row["contenders"].get(one, {}).get("rounds", []) for one in (name, peer))
+    ratios = [own[figure] / other[figure] for own, other in zip(*both) if own and other and other.get(figure)]
+    return statistics.median(ratios) if ratios else None
+
+
+def spread(figures, figure):
+    """Half of the distance between the extremes, relative to the median."""
+    values = [one[figure] for one in figures["rounds"] if one]
+    return (max(values) - min(values)) / 2 / (statistics.median(values) or 1)
 
 
 def row_text(row, result):
     """A Markdown table of one row, a line per contender."""
     first = row.figures[0]
     peers = [name for name in ("haproxy", "nginx", "tidegate") if name in result["contenders"]]
-    head = ["", *(LABELS.get(figure, figure) for figure in row.figures), *(f"/ {peer}" for peer in peers)]
+    labels = [LABELS.get(figure, figure) for figure in row.figures]
+    head = ["", labels[0], "+-", *labels[1:], *(f"/ {peer}" for peer in peers)]
     lines = [f"**{row.title}** (`{row.name}`)", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, figures in result["contenders"].items():
         cells = [name, *(shown(figure, figures.get(figure)) for figure in row.figures)]
+        cells.insert(2, f"{100 * spread(figures, first):.0f} %")
         for peer in peers:
             value = ratio(result, first, name, peer) if name != "direct" else None
             cells.append("-" if value is None or peer == name else f"{value:.3f}")
@@ -77,13 +87,13 @@ def verdict(target, results, name="tidegate"):
     own = row["contenders"][name][target.figure]
     if target.peers is None:
         return own, "", own, own <= target.most
-    peers = {peer: row["contenders"][peer].get(target.figure) for peer in target.peers if peer in row["contenders"]}
-    peers = {peer: value for peer, value in peers.items() if value}
-    if not peers:
+    ratios = {peer: ratio(row, target.figure, name, peer) for peer in target.peers}
+    ratios = {peer: value for peer, value in ratios.items() if value is not None}
+    if not ratios:
         return None
-    better = min(peers, key=peers.get)
-    value = own / peers[better]
-    return own, f"{better} {shown(target.figure, peers[better])}", value, value <= target.most
+    better = max(ratios, key=ratios.get)
+    value = ratios[better]
+    return own, f"{better} {shown(target.figure, row['contenders'][better][target.figure])}", value, value <= target.most
 
 
 def acceptance(results, names=None):
@@ -115,6 +125,38 @@ def missed(results, names):
     """Titles of the targets on these rows that were not met. One that could not be computed was not met."""
     found = {target.title: verdict(target, results) for target in TARGETS if target.row in names}
     return [title for title, one in found.items() if one is None or not one[3]]
+
+
+def million(results, points):
+    """Memory for a million connections, from bytes at rest and the kernel's bytes per socket where most were open."""
+    kernel = 2 * float(max(points, key=lambda point: int(point["connections"]))["kernel bytes per socket"])
+    lines = ["| | of the process | of the kernel | a million, GB |", "|---|---|---|---|"]
+    for row, word in (("idle-plain", "plain"), ("idle-tls", "TLS")):
+        for name, figures in results["rows"].get(row, {"contenders": {}})["contenders"].items():
+            own = figures["bytes"]
+            lines.append(f"| {name}, {word} | {own:.0f} B | {kernel:.0f} B | {(own + kernel) / 1000:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def publish(folder, document):
+    """Writes what `folder` has between the markers of the document, and the picture beside it."""
+    results = load(folder)
+    parts = {"acceptance": acceptance(results), "rows": tables(results)}
+    if (folder / "scale.md").exists():
+        parts["scale"] = (folder / "scale.md").read_text()
+        parts["million"] = million(results, json.loads((folder / "scale.json").read_text()))
+    if (folder / "micro.txt").exists():
+        lines = (folder / "micro.txt").read_text().splitlines()
+        parts["micro"] = "\n".join(line for line in lines if line.startswith("|")) + "\n"
+    text = document.read_text()
+    for name, part in parts.items():
+        marker = f"<!-- {name}: written by scripts/bench.sh --publish -->\n"
+        before, rest = text.split(marker)
+        _, after = rest.split("<!-- end -->", 1)
+        text = before + marker + part + "<!-- end -->" + after
+        print(f"{document}: {name}")
+    document.write_text(text)
+    shutil.copy(folder / "bench.svg", document.parent / "bench.svg")
 
 
 def picture(path, results):

@@ -7,12 +7,14 @@ import os
 import pathlib
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 import contenders
 import report
 import scale
@@ -21,6 +23,8 @@ from rows import Session, select
 
 
 def main():
+    # An end by a time-out is an end in order: what was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     args = arguments()
     rows = select(args.only, args.acceptance)
     if args.list:
@@ -28,6 +32,9 @@ def main():
             print(f"{row.name:28} {row.title}")
         return
     names = args.contenders.split(",") if args.contenders else default_contenders()
+    if args.publish:
+        report.publish(args.out, HERE.parent.parent / "docs" / "performance.md")
+        return
     if args.quick:
         # Whether it works, not what it gives.
         args.rounds, args.seconds, args.warmup, args.crowd = 1, 1.0, 0.5, 1000
@@ -88,6 +95,7 @@ def arguments():
     parser.add_argument("--crowd", type=int, default=5000, help="idle connections")
     parser.add_argument("--quick", action="store_true", help="one round of a second")
     parser.add_argument("--scale", action="store_true", help="instead: how cost grows")
+    parser.add_argument("--publish", action="store_true", help="instead: writes the results into docs/performance.md")
     parser.add_argument("--check", action="store_true", help="fail when a target of a measured row is missed")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("target/bench"))
     return parser.parse_args()
@@ -106,13 +114,16 @@ def measure(row, names, args, load, folder, servers):
             try:
                 taken[name].append(once(row, name, args, load, folder, servers))
             except (RuntimeError, TimeoutError, OSError) as error:
+                # Its place is kept: ratios are those of one round.
+                taken[name].append(None)
                 problems.append(f"round {number + 1}, {name}: {error}")
                 print(f"{row.name}: {problems[-1]}", file=sys.stderr, flush=True)
     medians = {}
     for name, rounds in taken.items():
-        if rounds:
-            medians[name] = {figure: statistics.median(one[figure] for one in rounds) for figure in rounds[0]}
-            medians[name]["rounds"] = [one[row.figures[0]] for one in rounds]
+        good = [one for one in rounds if one]
+        if good:
+            medians[name] = {figure: statistics.median(one[figure] for one in good) for figure in good[0]}
+            medians[name]["rounds"] = rounds
     return medians, problems
 
 
