@@ -13,6 +13,7 @@
 )]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::logic;
 use tidegate::logic::balance::{
@@ -53,12 +54,10 @@ fn endpoints(count: usize) -> Vec<EndpointId> {
         .collect()
 }
 
-fn counts<Counts>(count: usize, per_endpoint: u32) -> Counts
-where
-    Counts: From<Vec<(EndpointId, u32)>>,
-{
-    let counts = endpoints(count).into_iter().map(|id| (id, per_endpoint));
-    Counts::from(counts.collect())
+/// As a record has them: `count` connections on each endpoint.
+fn counts(endpoint_count: usize, count: u32) -> Arc<Vec<(EndpointId, u32)>> {
+    let counts = endpoints(endpoint_count).into_iter().map(|id| (id, count));
+    Arc::new(counts.collect())
 }
 
 /// A picker in the middle of its life, and 1000 connections through it.
@@ -130,7 +129,7 @@ fn peers(endpoint_count: usize, members: usize, now: Instant) -> Vec<PeerCounts>
             id: format!("lb-{member}").into(),
             taken_at: now,
             rate: 1000.0,
-            counts: counts(endpoint_count, 10).into(),
+            counts: counts(endpoint_count, 10),
         })
         .collect()
 }
@@ -189,7 +188,7 @@ fn connect_decode(bencher: divan::Bencher<'_, '_>) {
 
 fn update(endpoint_count: usize) -> MemberUpdate {
     let facts = PoolFacts {
-        counts: counts(endpoint_count, 1234).into(),
+        counts: counts(endpoint_count, 1234),
         rate: 123.4,
         down: endpoints(1),
         evacuating: Vec::new(),
