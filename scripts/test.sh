@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
 section "packages"
-need mosquitto=mosquitto mosquitto_pub=mosquitto-clients dnsmasq=dnsmasq-base haproxy=haproxy nginx=nginx \
+need make=make mosquitto=mosquitto mosquitto_pub=mosquitto-clients dnsmasq=dnsmasq-base haproxy=haproxy nginx=nginx \
     ip=iproute2 ss=iproute2 curl=curl jq=jq openssl=openssl python3=python3 shellcheck=shellcheck
 if [ ! -e /usr/lib/nginx/modules/ngx_stream_module.so ]; then
     # No command tells whether a module is there.

@@ -19,7 +19,7 @@ use crate::logic::record::Phase;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -121,12 +121,12 @@ impl Core {
     pub(super) async fn run(mut self, mut queues: Queues, cancel: CancellationToken) {
         let guard = cancel.clone().drop_guard();
         let mut buffer = Inbound::buffer();
-        let mut watch = None;
+        let (mut watch, mut spare) = (None, None);
         loop {
             if self.reading.look_at().is_some() {
-                watch = None;
+                spare = watch.take().map(Watch::stop).or(spare);
             } else if watch.is_none() {
-                watch = self.watch();
+                watch = self.watch(spare.take());
             }
             let wake = tokio::time::Instant::from_std(self.next_wake());
             tokio::select! {
@@ -218,9 +218,9 @@ impl Core {
         }
     }
 
-    /// Watches the socket. Without (out of descriptors) it is looked at by the clock until that works again.
-    fn watch(&mut self) -> Option<Watch> {
-        match Watch::new(&self.wire) {
+    /// Watches the socket. Where that fails it is looked at by the clock until it works.
+    fn watch(&mut self, spare: Option<UdpSocket>) -> Option<Watch> {
+        match Watch::new(&self.wire, spare) {
             Ok(watch) => Some(watch),
             Err(error) => {
                 tracing::warn!(%error, "cannot watch the cluster's socket");

@@ -138,14 +138,20 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(wire: &Wire) -> io::Result<Self> {
-        let socket = wire.socket.try_clone()?;
+    /// `spare` is what [`Watch::stop`] gave back: watching again takes no descriptor, which may be gone by then.
+    pub(super) fn new(wire: &Wire, spare: Option<UdpSocket>) -> io::Result<Self> {
+        let socket = spare.map_or_else(|| wire.socket.try_clone(), Ok)?;
         #[expect(
             deprecated,
             reason = "the successor is unsafe, for types that may change their descriptor; std's socket does not"
         )]
         let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self { socket })
+    }
+
+    /// Ends it and keeps the descriptor.
+    pub(super) fn stop(self) -> UdpSocket {
+        self.socket.into_inner()
     }
 
     /// Waits until something is there. Read it all: what is left does not wake again. Cancel-safe.

@@ -86,7 +86,6 @@ impl Echo {
         let rank = peers.iter().filter(|peer| *peer.id < *own_id).count();
         self.rank = u32::try_from(rank).unwrap_or(0);
         let before = std::mem::replace(&mut self.peers, peers);
-
         let same = |(old, new): (&Peer, &Peer)| old.id == new.id;
         if before.len() != self.peers.len() || !before.iter().zip(&self.peers).all(same) {
             self.sum(rows);
