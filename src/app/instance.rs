@@ -9,6 +9,7 @@
 
 use super::control::{Built, Control};
 use super::lifecycle::{Lifecycle, Phase};
+use super::limits::{self, Limits};
 use super::pools::WiredPool;
 use super::source::{self, VERSION};
 use crate::admin;
@@ -88,7 +89,7 @@ pub struct Instance {
 impl Instance {
     /// Starts everything that `config` names. When this returns, connections are accepted.
     pub fn start(config: &Config, signals: Signals) -> Result<Self, StartError> {
-        raise_descriptor_limit();
+        limits::raise_descriptor_limit();
         let metrics = Metrics::new(VERSION, &config.instance.name);
         let stores = load_certificates(config)?;
         metrics.collector(Box::new(tls::Collector(
@@ -102,8 +103,9 @@ impl Instance {
         let (phase, phases) = watch::channel(Phase::Ready);
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
+        let limits = Limits::of(config);
         let registries: Vec<_> = (0..worker_count)
-            .map(|_| Arc::new(Registry::default()))
+            .map(|_| Arc::new(Registry::new(Arc::clone(&limits.buffers))))
             .collect();
         let lifecycle = Lifecycle {
             settings: config.drain.clone(),
@@ -130,7 +132,8 @@ impl Instance {
             pools: &pools,
             stores: &stores,
         };
-        let plans = staff.plans(sockets, &registries);
+        let plans = staff.plans(sockets, &registries, limits.connections_max);
+        metrics.collector(Box::new(limits));
         let workers = Worker::spawn_all(plans, &stop_accepting, &stop).map_err(|error| {
             stop.cancel();
             StartError::Thread(error)
@@ -224,8 +227,9 @@ impl Staff<'_> {
         &self,
         sockets: Vec<(SocketAddr, Vec<TcpListener>)>,
         registries: &[Arc<Registry>],
+        connections_max: usize,
     ) -> Vec<(Arc<Registry>, Clock, Vec<Plan>)> {
-        let room = Arc::new(Semaphore::new(connections_max(self.config)));
+        let room = Arc::new(Semaphore::new(connections_max));
         let gates: Vec<_> = self
             .config
             .listeners
@@ -327,37 +331,5 @@ fn worker_count(config: &Config) -> usize {
     match config.instance.workers {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         workers => workers,
-    }
-}
-
-/// Each connection takes two descriptors; the rest is for listeners, probes, admin and DNS.
-fn connections_max(config: &Config) -> usize {
-    const RESERVED: u64 = 256;
-    if config.limits.max_connections > 0 {
-        return config.limits.max_connections as usize;
-    }
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile)
-        .current
-        .unwrap_or(u64::MAX);
-    let connections = limit.saturating_sub(RESERVED).max(2) / 2;
-    usize::try_from(connections)
-        .unwrap_or(usize::MAX)
-        .min(Semaphore::MAX_PERMITS)
-}
-
-/// The soft limit is for programs that use select(2); we take what the operator allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            },
-        )
-    {
-        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

@@ -43,6 +43,7 @@ impl Config {
             "limits": {
                 "max_connections": self.limits.max_connections,
                 "handshakes_max": self.limits.handshakes_max,
+                "buffers_max": format_size(self.limits.buffers_max as u64),
             },
             "drain": {
                 "delay": duration(self.drain.delay),

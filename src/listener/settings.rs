@@ -46,6 +46,8 @@ pub struct Limits {
     pub max_connections: u32,
     /// `handshakes_max`: TLS handshakes under way per worker, 1 to 100000, default 256; the rest wait.
     pub handshakes_max: u32,
+    /// `buffers_max`: bytes kept for peers that do not take them, over all connections, 64 KiB to 64 GiB, default 256MiB.
+    pub buffers_max: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
         Self {
             max_connections: 0,
             handshakes_max: 256,
+            buffers_max: 256 << 20,
         }
     }
 }

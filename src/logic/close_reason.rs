@@ -16,6 +16,9 @@ pub enum CloseReason {
     IdleTimeout,
     /// One side had closed and the other did not follow in time.
     HalfClosedTimeout,
+    /// A peer did not take what was kept for it, the instance kept more than `buffers_max` for such peers, and this one had
+    /// been slow for longest.
+    SlowConsumer,
     /// This instance drains and closed it at the paced rate.
     Drained,
     /// This instance stopped at once (second signal, end of the drain deadline).
@@ -53,13 +56,14 @@ impl CloseReason {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All of them, in the order of [`CloseReason::index`].
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ClientClosed,
         Self::EndpointClosed,
         Self::ClientError,
         Self::EndpointError,
         Self::IdleTimeout,
         Self::HalfClosedTimeout,
+        Self::SlowConsumer,
         Self::Drained,
         Self::Shutdown,
         Self::ClientGone,
@@ -91,6 +95,7 @@ impl CloseReason {
             Self::EndpointError => "endpoint_error",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfClosedTimeout => "half_closed_timeout",
+            Self::SlowConsumer => "slow_consumer",
             Self::Drained => "drained",
             Self::Shutdown => "shutdown",
             Self::ClientGone => "client_gone",

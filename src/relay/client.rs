@@ -67,6 +67,14 @@ impl Client {
         }
     }
 
+    /// Bytes of memory that are kept: what the socket has not taken, and half a record of what came.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Plain(_, outbound) => outbound.held(),
+            Self::Tls(stream) => stream.held(),
+        }
+    }
+
     /// Whether its protocol has an end of its own, beside that of the socket: `close_notify`.
     pub(super) const fn says_goodbye(&self) -> bool {
         matches!(self, Self::Tls(_))

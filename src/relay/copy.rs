@@ -100,6 +100,8 @@ impl Relay {
             Poll::Ready(Err(end)) => return Poll::Ready(self.broken(end)),
             other => other.is_ready(),
         };
+        self.guard
+            .hold(self.client.held() + self.to_endpoint.held());
         if up && down {
             return Poll::Ready(self.first_end.unwrap_or(CloseReason::ClientClosed).into());
         }
@@ -145,6 +147,11 @@ impl Relay {
             if length == 0 {
                 self.client_done = Done::Read;
                 self.first_end.get_or_insert(CloseReason::ClientClosed);
+                if self.guard.context.parse_mqtt {
+                    // MQTT ends with either side. The client is on its way to its next connection, and a broker that is out
+                    // of reach may take until a time-out to say that this one is over.
+                    self.slot = None;
+                }
             } else {
                 self.guard.moved_from_client(length);
             }

@@ -15,9 +15,11 @@ mod preface;
 mod registry;
 mod session;
 mod settings;
+mod slow;
 mod thread;
 
 pub use registry::{ConnectionView, Registry};
 pub use session::{Context, Session, serve};
 pub use settings::{AccessLog, Settings};
+pub use slow::Buffers;
 pub use thread::{Clock, run_clock};

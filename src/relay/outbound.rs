@@ -30,6 +30,11 @@ impl Outbound {
         }
     }
 
+    /// Bytes of memory that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.0.as_ref().map_or(0, |rest| rest.bytes.capacity())
+    }
+
     /// Ready when nothing is left.
     pub(super) fn poll_flush(
         &mut self,

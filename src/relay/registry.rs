@@ -4,6 +4,7 @@
 use super::idle::IdleWatch;
 use super::session::Context;
 use super::settings::AccessLog;
+use super::slow::{Buffers, Held, Slow};
 use super::thread::Clock;
 use crate::logic::close_reason::CloseReason;
 use crate::logic::endpoint::EndpointId;
@@ -17,23 +18,36 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// All connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     table: Mutex<Table>,
     open: AtomicUsize,
 }
 
 /// Taken at the turns of a connection's life, and by who lists or ends connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     connections: Slab<Arc<Connection>>,
     idle: IdleWatch,
+    slow: Slow,
 }
 
 /// Idle connections that are looked at under one lock: a worker's clients must not wait for a hundred thousand.
 const IDLE_BATCH: usize = 1024;
 
 impl Registry {
+    /// No connections yet. Those of a worker share `buffers` with the other workers of the instance.
+    pub fn new(buffers: Arc<Buffers>) -> Self {
+        Self {
+            table: Mutex::new(Table {
+                connections: Slab::new(),
+                idle: IdleWatch::default(),
+                slow: Slow::new(buffers),
+            }),
+            open: AtomicUsize::new(0),
+        }
+    }
+
     /// Connections between accept and close.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)
@@ -67,7 +81,9 @@ impl Registry {
     /// another call.
     pub(super) fn close_idle(&self, now: u32) -> bool {
         let mut table = lock(&self.table);
-        let Table { connections, idle } = &mut *table;
+        let Table {
+            connections, idle, ..
+        } = &mut *table;
         for _ in 0..IDLE_BATCH {
             let Some(look) = idle.pop(now) else {
                 return true;
@@ -212,6 +228,7 @@ pub(super) struct Guard {
     pub(super) context: Arc<Context>,
     pub(super) connection: Arc<Connection>,
     key: usize,
+    held: Held,
     end: Option<End>,
     joined: bool,
 }
@@ -236,6 +253,7 @@ impl Guard {
             context,
             connection,
             key,
+            held: Held::default(),
             end: None,
             joined: false,
         }
@@ -268,6 +286,24 @@ impl Guard {
         if let Some(patience) = patience {
             let (patience, now) = (Clock::ticks(patience), self.context.clock.now());
             table.idle.watch(self.key, patience, now);
+        }
+    }
+
+    /// `bytes` lie here for a peer that does not take them. Called at each look; it does something when they have changed,
+    /// and over the instance's limit asks those to end that have been slow for longest.
+    pub(super) fn hold(&mut self, bytes: usize) {
+        if bytes == self.held.bytes() {
+            return;
+        }
+        let mut table = lock(&self.context.registry.table);
+        let Table {
+            connections, slow, ..
+        } = &mut *table;
+        slow.hold(self.key, &mut self.held, bytes);
+        while let Some(key) = slow.pop_over() {
+            if let Some(connection) = connections.get(key) {
+                connection.ask_to_close(CloseReason::SlowConsumer);
+            }
         }
     }
 
@@ -332,6 +368,9 @@ impl Drop for Guard {
             .unwrap_or_else(|| CloseReason::Shutdown.into());
         let context = &self.context;
         let mut table = lock(&context.registry.table);
+        if self.held.bytes() > 0 {
+            table.slow.hold(self.key, &mut self.held, 0);
+        }
         table.idle.forget(self.key);
         let _ours = table.connections.try_remove(self.key);
         drop(table);

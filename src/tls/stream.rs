@@ -245,6 +245,11 @@ impl ServerStream {
             .map_err(TlsError::Io)
     }
 
+    /// Bytes of memory that are kept: sealed ones that the socket has not taken, and a record whose rest has not come.
+    pub const fn held(&self) -> usize {
+        self.backlog.capacity() + self.partial.capacity()
+    }
+
     fn has_backlog(&self) -> bool {
         self.sent < self.backlog.len()
     }

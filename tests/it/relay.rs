@@ -390,6 +390,83 @@ async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_left_is_not_counted_though_its_broker_says_nothing() {
+    // As behind a cut network: it never sees the client's end.
+    let broker = tokio::net::TcpListener::bind(any()).await.unwrap();
+    let addr = broker.local_addr().unwrap();
+    let mut deaf = tokio::task::JoinSet::new();
+    deaf.spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = broker.accept().await.unwrap();
+            let mut first = [0; 1];
+            if stream.read(&mut first).await.is_ok_and(|read| read == 1) {
+                let connack = packet::connack(Version::V5, 0);
+                stream.write_all(&connack).await.unwrap();
+            }
+            held.push(stream);
+        }
+    });
+    let rig = Rig::start(&[addr], "", "");
+    let client = Client::connect(&rig.plain(), &Connect::new(Version::V5, "gone"))
+        .await
+        .unwrap();
+    assert_eq!(rig.connections().await, [1]);
+    drop(client);
+    let joined = "tidegate_connections_joined{listener=\"mqtt\"}";
+    let counted = "tidegate_endpoint_connections{pool=\"brokers\",endpoint=\"ADDR\",scope=\"own\"}"
+        .replace("ADDR", &addr.to_string());
+    rig.wait_metric(&counted, |count| count < 1.0).await;
+    assert!(
+        rig.metric(joined).await > 0.0,
+        "the broker's side is still there"
+    );
+}
+
+#[tokio::test]
+async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
+    const LIMIT: f64 = 256.0 * 1024.0;
+    let broker = broker(Script::Echo).await;
+    let rig = Rig::start_with(
+        &[broker.addr()],
+        "",
+        "",
+        "[limits]\nbuffers_max = \"256KiB\"",
+    );
+    let data = std::sync::Arc::new(vec![7_u8; 6_000_000]);
+    let mut slow = tokio::task::JoinSet::new();
+    for _ in 0..48 {
+        let (addr, data) = (rig.addr("tcp"), std::sync::Arc::clone(&data));
+        slow.spawn(async move {
+            // A small window; more than what the kernel keeps for a socket, 4 MB, comes back to tidegate.
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            let mut stream = socket.connect(addr).await.unwrap();
+            let _cut_off = stream.write_all(&data).await;
+            std::future::pending::<()>().await;
+        });
+    }
+    rig.wait_closed("tcp", "slow_consumer", 10.0).await;
+    let held = rig.metric("tidegate_buffers_held_bytes").await;
+    assert!(
+        held > LIMIT / 4.0 && held <= LIMIT + 65536.0,
+        "{held} bytes are held"
+    );
+    let open = rig
+        .metric("tidegate_connections_open{listener=\"tcp\"}")
+        .await;
+    assert!(open >= 10.0, "{open} are left: too many were closed");
+
+    let mut quick = rig.tcp().open().await.unwrap();
+    quick.write_all(&data[..100_000]).await.unwrap();
+    quick.read_exact(&mut vec![0; 100_000]).await.unwrap();
+
+    drop(slow);
+    rig.wait_metric("tidegate_buffers_held_bytes", |held| held < 1.0)
+        .await;
+}
+
+#[tokio::test]
 async fn the_instances_limit_is_shared_by_all_listeners_and_workers_and_makes_clients_wait() {
     let broker = broker(Script::Serve).await;
     let rig = Rig::start_with(&[broker.addr()], "", "", "[limits]\nmax_connections = 1");

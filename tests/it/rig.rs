@@ -167,13 +167,20 @@ health = {{ probe = "tcp", interval = "1h", fast_interval = "1h", fall = 100 }}
         let sample = format!(
             "tidegate_connections_closed_total{{listener=\"{listener}\",reason=\"{reason}\"}}"
         );
+        self.wait_metric(&sample, |value| value >= count).await;
+    }
+
+    /// Waits until a sample `is` as wanted.
+    pub(crate) async fn wait_metric(&self, sample: &str, is: impl Fn(f64) -> bool) {
+        let mut value = f64::NAN;
         for _ in 0..500 {
-            if self.metric(&sample).await >= count {
+            value = self.metric(sample).await;
+            if is(value) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("{sample} did not reach {count}");
+        panic!("{sample} is {value} after 10 s");
     }
 }
 

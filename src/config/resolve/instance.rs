@@ -94,9 +94,11 @@ pub(super) fn limits(table: &Table<'_>) -> Limits {
     let default = Limits::default();
     let max_connections = table.get("max_connections", words::integer(0..=CONNECTIONS_MAX));
     let handshakes_max = table.get("handshakes_max", words::integer(1..=100_000));
+    let buffers_max = table.get("buffers_max", words::size(64 << 10..=64 << 30));
     Limits {
         max_connections: max_connections.unwrap_or(default.max_connections),
         handshakes_max: handshakes_max.unwrap_or(default.handshakes_max),
+        buffers_max: buffers_max.unwrap_or(default.buffers_max),
     }
 }
 
