@@ -31,6 +31,9 @@ mkdir -p "$context/rootfs/etc/tidegate"
 install -m 0755 "$binary" "$context/rootfs/tidegate"
 copy_libraries "$context/rootfs" "$binary"
 install -m 0644 deploy/image/tidegate.toml "$context/rootfs/etc/tidegate/tidegate.toml"
+authorities=/etc/ssl/certs/ca-certificates.crt
+[ -e "$authorities" ] || need ca-certificates=ca-certificates
+install -D -m 0644 "$authorities" "$context/rootfs$authorities"
 # Whoever builds, the folders are for everybody to enter.
 find "$context/rootfs" -type d -exec chmod 0755 {} +
 build_image "$tag" deploy/Dockerfile "$context"

@@ -2,7 +2,7 @@
 # Rehearses failures on a cluster of containers: ./scripts/test-cluster.sh [--binary FILE] [--keep] [SCENARIO ...]
 #
 # Builds the images (no registry is asked), starts deploy/compose.test.yaml, runs the scenarios of
-# scripts/cluster/scenarios.py, prints a table and takes everything down again. About 5 minutes. Needs a Docker engine,
+# scripts/cluster/scenarios.py, prints a table and takes everything down again. About 6 minutes. Needs a Docker engine,
 # docker-compose or the compose plugin, and Debian's mosquitto and python3, whose files become images.
 #
 # --binary FILE  tests this binary; without it a static release is built

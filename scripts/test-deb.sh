@@ -131,7 +131,7 @@ message || fail "a message over TLS"
 step "hardening, as the kernel sees it"
 pid=$(main_pid)
 status=$(within cat "/proc/$pid/status")
-for line in 'CapEff:	0000000000000000' 'CapBnd:	0000000000000000' 'NoNewPrivs:	1' 'Seccomp:	2'; do
+for line in $'CapEff:\t0000000000000000' $'CapBnd:\t0000000000000000' $'NoNewPrivs:\t1' $'Seccomp:\t2'; do
     grep -qF "$line" <<<"$status" || fail "not so: $line"
 done
 [ "$(within stat -c %u "/proc/$pid")" -ge 61184 ] || fail "not a dynamic user: $(within stat -c %U "/proc/$pid")"

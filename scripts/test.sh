@@ -2,7 +2,7 @@
 # Everything that a change has to pass, on a laptop as in CI: ./scripts/test.sh
 #
 # One profile (dev) throughout: clippy, docs, tests and the demo share their dependencies' builds, and a cold run stays
-# within 15 minutes on two cores. The release build, which the demo's own command asks for, would compile all of it a
+# within 20 minutes on two cores. The release build, which the demo's own command asks for, would compile all of it a
 # second time; what differs in it is speed, and speed is measured elsewhere.
 #
 # TEST_ACCEPTANCE=no leaves out the runs against real brokers and proxies, TEST_CLUSTER=no those in containers.
@@ -22,7 +22,7 @@ fi
 
 section "scripts"
 find scripts .ci -type f \( -name '*.sh' -o -name run \) -print0 | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
-python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/acceptance/*.py scripts/bench/*.py scripts/cluster/*.py
+python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' scripts/*.py scripts/*/*.py
 
 section "format"
 cargo fmt --all --check
@@ -36,23 +36,21 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 section "tests"
 cargo test --locked
 
-section "system calls per message"
+# What the sections below run: what they look at, the debug build shows as well as another.
 cargo build --locked
-need strace=strace taskset=util-linux
-# Counts, so that the debug build tells as much as another. Allocations and heap bytes are counted by tests/cost.rs.
 debug=$(realpath "${CARGO_TARGET_DIR:-target}/debug")
+
+section "system calls per message"
+need strace=strace taskset=util-linux
+# Allocations and heap bytes are counted by tests/cost.rs.
 TIDEGATE=$debug/tidegate LOADGEN=$debug/examples/loadgen ./scripts/bench.sh --only 'syscalls-*' --contenders tidegate \
     --rounds 1 --check --out "$debug/../cost"
 
-if [ -e examples/demo.rs ]; then
-    section "demo"
-    cargo run --locked --example demo -- --once
-fi
+section "demo"
+cargo run --locked --example demo -- --once
 
-if [ -e scripts/fuzz.sh ]; then
-    section "fuzz targets"
-    ./scripts/fuzz.sh --build
-fi
+section "fuzz targets"
+./scripts/fuzz.sh --build
 
 if command -v cargo-deny >/dev/null; then
     section "deny"
@@ -61,25 +59,21 @@ else
     printf '\ncargo-deny is not installed: deny.toml was not checked\n'
 fi
 
-if [ "${TEST_ACCEPTANCE:-yes}" = yes ] && [ -e examples/demo.rs ]; then
+if [ "${TEST_ACCEPTANCE:-yes}" = yes ]; then
     section "acceptance, quick"
-    cargo build --locked
-    TIDEGATE=${CARGO_TARGET_DIR:-target}/debug/tidegate ./scripts/acceptance/all.sh --quick
+    TIDEGATE=$debug/tidegate ./scripts/acceptance/all.sh --quick
 fi
 
 section "deploy"
-need promtool=prometheus
-(cd deploy/prometheus && promtool check rules rules.yml && promtool test rules rules.test.yml &&
-    promtool check config --syntax-only prometheus.yml)
-if command -v kubectl >/dev/null; then
-    kubectl kustomize deploy/kubernetes >/dev/null
-fi
+./scripts/check-deploy.sh --binary "$debug/tidegate"
 
-# TEST_CLUSTER=yes adds seven minutes: the same tier in containers, and what happens when parts of it go.
-if [ "${TEST_CLUSTER:-no}" = yes ]; then
+section "Debian package"
+./scripts/test-deb.sh --binary "$debug/tidegate"
+
+# The same tier in containers, and what happens when parts of it go: six minutes. TEST_CLUSTER=no leaves it out.
+if [ "${TEST_CLUSTER:-yes}" = yes ] && engine; then
     section "cluster of containers"
-    cargo build --locked
-    ./scripts/test-cluster.sh --binary "${CARGO_TARGET_DIR:-target}/debug/tidegate"
+    ./scripts/test-cluster.sh --binary "$debug/tidegate"
 fi
 
 section_end

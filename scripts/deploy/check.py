@@ -221,8 +221,16 @@ def check_compose(tidegate):
         configuration(file, (ROOT / file).read_text(), tidegate)
 
 
+def check_documents(tidegate):
+    blocks = re.findall(r"^```toml\n(.*?)^```", (ROOT / "deploy/README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for number, text in enumerate(blocks, 1):
+        configuration(f"deploy/README.md, example {number}", text, tidegate)
+    print(f"deploy/README.md: {len(blocks)} examples checked")
+
+
 def main(tidegate, kubectl):
     check_compose(tidegate)
+    check_documents(tidegate)
     check_helm(tidegate)
     check_kustomize(tidegate, kubectl)
     return 1 if misses else 0
