@@ -59,6 +59,26 @@ impl Client {
         }
     }
 
+    /// The socket, when its bytes are the application's.
+    pub(super) const fn plain_socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(socket, _) => Some(socket),
+            Self::Tls(_) => None,
+        }
+    }
+
+    /// As [`Outbound::poll_splice`]; never for TLS.
+    pub(super) fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+    ) -> Poll<io::Result<Option<usize>>> {
+        match self {
+            Self::Plain(_, outbound) => outbound.poll_splice(cx, source),
+            Self::Tls(_) => Poll::Ready(Ok(None)),
+        }
+    }
+
     /// Ready when the socket has taken everything.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -9,6 +9,8 @@ use super::registry::{End, Guard};
 use super::thread::with_scratch;
 use crate::logic::close_reason::CloseReason;
 use crate::pool::Slot;
+use crate::tls::Scratch;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
@@ -26,8 +28,13 @@ pub(super) struct Joined {
     pub(super) idle: Option<Duration>,
 }
 
-/// Reads of one direction in one poll, so that a bulk transfer leaves room for its neighbours.
-const READS_PER_POLL: u32 = 8;
+/// Bytes of one direction in one poll, so that a bulk transfer leaves room for its neighbours. A small read counts as a
+/// full one.
+const BYTES_PER_POLL: usize = 8 * Scratch::READ_BYTES;
+
+/// Full reads in a row that make a bulk transfer of a direction: from then on the kernel moves its bytes, if both sides are
+/// plain.
+const BULK_AFTER: u8 = 4;
 
 /// How far one side's sending direction has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,9 @@ pub(super) struct Relay {
     slot: Option<Slot>,
     client_done: Done,
     endpoint_done: Done,
+    /// Full reads in a row, up to [`BULK_AFTER`].
+    full_up: u8,
+    full_down: u8,
     /// Who closed first: the reason, when the other follows in order.
     first_end: Option<CloseReason>,
     listening: bool,
@@ -67,6 +77,8 @@ impl Relay {
             slot: Some(joined.slot),
             client_done: Done::Open,
             endpoint_done: Done::Open,
+            full_up: 0,
+            full_down: 0,
             first_end: None,
             listening: false,
             guard,
@@ -119,7 +131,8 @@ impl Relay {
 
     /// Client to broker. Ready when this direction has ended in order.
     fn poll_up(&mut self, cx: &mut Poller<'_>) -> Poll<Result<(), End>> {
-        for _ in 0..READS_PER_POLL {
+        let mut moved = 0;
+        loop {
             ready!(self.to_endpoint.poll_flush(cx, &mut self.endpoint)).map_err(endpoint_failed)?;
             match self.client_done {
                 Done::Passed => return Poll::Ready(Ok(())),
@@ -134,16 +147,12 @@ impl Relay {
                 }
                 Done::Open => {}
             }
-            let moved = with_scratch(|scratch| {
-                let data = ready!(self.client.poll_read(cx, scratch)).map_err(client_failed)?;
-                if !data.is_empty() {
-                    self.to_endpoint
-                        .poll_send(cx, &mut self.endpoint, data)
-                        .map_err(endpoint_failed)?;
-                }
-                Poll::Ready(Ok::<_, End>(data.len()))
-            });
-            let length = ready!(moved)?;
+            if moved >= BYTES_PER_POLL {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let length = ready!(self.poll_move_up(cx))?;
+            moved += length.max(Scratch::READ_BYTES);
             if length == 0 {
                 self.client_done = Done::Read;
                 self.first_end.get_or_insert(CloseReason::ClientClosed);
@@ -156,13 +165,34 @@ impl Relay {
                 self.guard.moved_from_client(length);
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    /// One read of the client, passed on; 0 is its end.
+    fn poll_move_up(&mut self, cx: &mut Poller<'_>) -> Poll<Result<usize, End>> {
+        if self.full_up == BULK_AFTER
+            && let Some(source) = self.client.plain_socket()
+        {
+            let spliced = self.to_endpoint.poll_splice(cx, source);
+            if let Some(done) = after_splice(spliced, &mut self.full_up) {
+                return done.map_err(client_failed);
+            }
+        }
+        let moved = with_scratch(|scratch| {
+            let data = ready!(self.client.poll_read(cx, scratch)).map_err(client_failed)?;
+            if !data.is_empty() {
+                self.to_endpoint
+                    .poll_send(cx, &mut self.endpoint, data)
+                    .map_err(endpoint_failed)?;
+            }
+            Poll::Ready(Ok(data.len()))
+        });
+        moved.map_ok(|length| count_full(length, &mut self.full_up))
     }
 
     /// Broker to client. Ready when this direction has ended in order.
     fn poll_down(&mut self, cx: &mut Poller<'_>) -> Poll<Result<(), End>> {
-        for _ in 0..READS_PER_POLL {
+        let mut moved = 0;
+        loop {
             ready!(self.client.poll_flush(cx)).map_err(client_failed)?;
             match self.endpoint_done {
                 Done::Passed => return Poll::Ready(Ok(())),
@@ -175,17 +205,12 @@ impl Relay {
                 }
                 Done::Open => {}
             }
-            let moved = with_scratch(|scratch| {
-                let data = ready!(poll_read_plain(&mut self.endpoint, cx, &mut scratch.plain))
-                    .map_err(endpoint_failed)?;
-                if !data.is_empty() {
-                    self.client
-                        .poll_send(cx, data, &mut scratch.sealed)
-                        .map_err(client_failed)?;
-                }
-                Poll::Ready(Ok::<_, End>(data.len()))
-            });
-            let length = ready!(moved)?;
+            if moved >= BYTES_PER_POLL {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let length = ready!(self.poll_move_down(cx))?;
+            moved += length.max(Scratch::READ_BYTES);
             if length == 0 {
                 self.endpoint_done = Done::Read;
                 self.first_end.get_or_insert(CloseReason::EndpointClosed);
@@ -197,15 +222,63 @@ impl Relay {
                 self.guard.moved_to_client(length);
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+    }
+
+    /// One read of the broker, passed on; 0 is its end.
+    fn poll_move_down(&mut self, cx: &mut Poller<'_>) -> Poll<Result<usize, End>> {
+        if self.full_down == BULK_AFTER {
+            let spliced = self.client.poll_splice(cx, &self.endpoint);
+            if let Some(done) = after_splice(spliced, &mut self.full_down) {
+                return done.map_err(endpoint_failed);
+            }
+        }
+        let moved = with_scratch(|scratch| {
+            let data = ready!(poll_read_plain(&mut self.endpoint, cx, &mut scratch.plain))
+                .map_err(endpoint_failed)?;
+            if !data.is_empty() {
+                self.client
+                    .poll_send(cx, data, &mut scratch.sealed)
+                    .map_err(client_failed)?;
+            }
+            Poll::Ready(Ok(data.len()))
+        });
+        moved.map_ok(|length| count_full(length, &mut self.full_down))
     }
 }
 
-fn client_failed(error: std::io::Error) -> End {
+/// `None`: there is no pipe, the bytes are to be copied.
+fn after_splice(
+    spliced: Poll<io::Result<Option<usize>>>,
+    full: &mut u8,
+) -> Option<Poll<io::Result<usize>>> {
+    match spliced {
+        Poll::Ready(Ok(None)) => {
+            *full = 0;
+            None
+        }
+        Poll::Ready(Ok(Some(length))) => Some(Poll::Ready(Ok(length))),
+        Poll::Ready(Err(error)) => Some(Poll::Ready(Err(error))),
+        Poll::Pending => {
+            // The source is slower than we are. One full read, and it counts as bulk again.
+            *full = BULK_AFTER - 1;
+            Some(Poll::Pending)
+        }
+    }
+}
+
+fn count_full(length: usize, full: &mut u8) -> usize {
+    *full = if length >= Scratch::READ_BYTES {
+        (*full + 1).min(BULK_AFTER)
+    } else {
+        0
+    };
+    length
+}
+
+fn client_failed(error: io::Error) -> End {
     End::with(CloseReason::ClientError, error)
 }
 
-fn endpoint_failed(error: std::io::Error) -> End {
+fn endpoint_failed(error: io::Error) -> End {
     End::with(CloseReason::EndpointError, error)
 }

@@ -12,6 +12,7 @@ mod copy;
 mod idle;
 mod join;
 mod outbound;
+mod pipe;
 mod preface;
 mod registry;
 mod session;

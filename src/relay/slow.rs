@@ -1,7 +1,7 @@
 //! Peers that do not take what is sent to them: what is kept for them over the instance, and who has been slow for longest.
 //!
-//! One connection keeps no more than one read for each side. Thousands of them together are bounded by `buffers_max`: over it,
-//! those end whose peer has taken nothing for longest.
+//! One connection keeps no more than one read for each side (or one pipe, of which there are few). Thousands of them together
+//! are bounded by `buffers_max`: over it, those end whose peer has taken nothing for longest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

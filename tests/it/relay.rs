@@ -389,6 +389,69 @@ async fn a_slow_reader_holds_back_its_broker_and_loses_nothing() {
     assert_eq!(total, data.len());
 }
 
+/// Bytes that repeat nowhere near, different for each connection.
+fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn bulk_transfers_side_by_side_lose_and_mix_nothing() {
+    // More than a worker has pipes for; some readers pause, so that bytes wait in a pipe and pipes change hands.
+    const LENGTH: usize = 1_000_000;
+    let broker = broker(Script::Echo).await;
+    let rig = Rig::start(&[broker.addr()], "", "");
+    let mut transfers = tokio::task::JoinSet::new();
+    for seed in 0..40_u32 {
+        let door = if seed % 10 == 0 {
+            rig.tcps()
+        } else {
+            rig.tcp()
+        };
+        transfers.spawn(async move {
+            let data = noise(seed, LENGTH);
+            let (mut reader, mut writer) = tokio::io::split(door.open().await.unwrap());
+            let send = async {
+                for piece in data.chunks(300_000) {
+                    writer.write_all(piece).await.unwrap();
+                    tokio::time::sleep(std::time::Duration::from_millis(u64::from(seed % 3))).await;
+                }
+                writer.shutdown().await.unwrap();
+            };
+            let receive = async {
+                let mut got = Vec::with_capacity(LENGTH);
+                let mut piece = vec![0; 70_000];
+                loop {
+                    let read = reader.read(&mut piece).await.unwrap();
+                    if read == 0 {
+                        break got;
+                    }
+                    got.extend_from_slice(&piece[..read]);
+                    tokio::time::sleep(std::time::Duration::from_millis(u64::from(seed % 4 / 3)))
+                        .await;
+                }
+            };
+            let ((), got) = tokio::join!(send, receive);
+            assert!(
+                got == data,
+                "connection {seed}: {} of {LENGTH} bytes, or others",
+                got.len()
+            );
+        });
+    }
+    while let Some(transfer) = transfers.join_next().await {
+        transfer.unwrap();
+    }
+    let sent = rig
+        .metric("tidegate_client_sent_bytes_total{listener=\"tcp\"}")
+        .await;
+    assert!((sent - 36.0 * 1e6).abs() < 1.0, "{sent} bytes were counted");
+}
+
 #[tokio::test]
 async fn a_client_that_has_left_is_not_counted_though_its_broker_says_nothing() {
     // As behind a cut network: it never sees the client's end.
@@ -425,14 +488,9 @@ async fn a_client_that_has_left_is_not_counted_though_its_broker_says_nothing() 
 
 #[tokio::test]
 async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
-    const LIMIT: f64 = 256.0 * 1024.0;
+    const LIMIT: f64 = 1024.0 * 1024.0;
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start_with(
-        &[broker.addr()],
-        "",
-        "",
-        "[limits]\nbuffers_max = \"256KiB\"",
-    );
+    let rig = Rig::start_with(&[broker.addr()], "", "", "[limits]\nbuffers_max = \"1MiB\"");
     let data = std::sync::Arc::new(vec![7_u8; 6_000_000]);
     let mut slow = tokio::task::JoinSet::new();
     for _ in 0..48 {
@@ -447,11 +505,12 @@ async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
         });
     }
     rig.wait_closed("tcp", "slow_consumer", 10.0).await;
-    let held = rig.metric("tidegate_buffers_held_bytes").await;
-    assert!(
-        held > LIMIT / 4.0 && held <= LIMIT + 65536.0,
-        "{held} bytes are held"
-    );
+    // Two reads of 32 KiB may just have come on top.
+    rig.wait_metric("tidegate_buffers_held_bytes", |held| {
+        assert!(held <= LIMIT + 65536.0, "{held} bytes are held");
+        held > LIMIT / 8.0
+    })
+    .await;
     let open = rig
         .metric("tidegate_connections_open{listener=\"tcp\"}")
         .await;
