@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// What a pipe takes. More costs less CPU, down to three quarters at 1 MiB, and as much memory for a peer that is slow.
-/// Without privileges all pipes of a user may have 64 MiB (`pipe-user-pages-soft`), later ones keep the 64 KiB of the start.
-const CAPACITY: usize = 256 * 1024;
+/// What a pipe takes; as much is kept for a peer that is slow. 256 KiB costs 60 % more CPU. It is what the kernel gives without
+/// privileges (`fs.pipe-max-size`), to 64 pipes of a user (`fs.pipe-user-pages-soft`); the others are not worth their calls.
+const CAPACITY: usize = 1024 * 1024;
 
 /// Pipes of one worker: lent and waiting.
 const PIPES_MAX: usize = 16;
@@ -38,7 +38,7 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// `None`: all are lent, or there are no file descriptors left.
+    /// `None`: all are lent, or the system has no more.
     pub(super) fn lend() -> Option<Self> {
         STOCK.with_borrow_mut(|stock| {
             let ends = match stock.waiting.pop() {
@@ -128,7 +128,7 @@ impl Drop for Pipe {
 
 fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    let _smaller_will_do = fcntl_setpipe_size(&ends.1, CAPACITY);
+    fcntl_setpipe_size(&ends.1, CAPACITY)?;
     Ok(ends)
 }
 
