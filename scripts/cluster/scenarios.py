@@ -129,9 +129,10 @@ class Scenario:
 
     def __init__(self, name, clients, bounds):
         self.name, self.clients, self.bounds = name, clients, bounds
+        # The clients' container may have to start for this.
+        self.before = clients.report()
         self.begun = time.monotonic()
         self.seconds = 0.0
-        self.before = clients.report()
 
     def level(self, brokers, spread_max=None):
         """Waits until `brokers` brokers together have all clients, evenly; notes when."""
