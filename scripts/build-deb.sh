@@ -72,8 +72,14 @@ if [ "$1" = configure ]; then
     getent group tidegate-keys >/dev/null || groupadd --system tidegate-keys
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload || true
-        # An upgrade: a running one goes on with the new binary, after its drain.
-        systemctl try-restart tidegate.service || true
+        # An upgrade: a running one goes on with the new binary, after its drain; but not if that does not take the file.
+        if systemctl is-active --quiet tidegate.service; then
+            if tidegate check >/dev/null; then
+                systemctl try-restart tidegate.service || true
+            else
+                echo "tidegate was not restarted: the new version does not take /etc/tidegate/tidegate.toml" >&2
+            fi
+        fi
     fi
 fi
 POSTINST
@@ -91,9 +97,8 @@ if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
 fi
 if [ "$1" = purge ]; then
-    # Keys that the operator put there stay, and with them the folder.
+    # Keys that the operator put there stay, and with them the folder and the group: its number must not become another's.
     rmdir --ignore-fail-on-non-empty /etc/tidegate 2>/dev/null || true
-    groupdel tidegate-keys 2>/dev/null || true
 fi
 POSTRM
 chmod 0755 "$root"/DEBIAN/postinst "$root"/DEBIAN/prerm "$root"/DEBIAN/postrm

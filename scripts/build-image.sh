@@ -37,4 +37,8 @@ install -D -m 0644 "$authorities" "$context/rootfs$authorities"
 # Whoever builds, the folders are for everybody to enter.
 find "$context/rootfs" -type d -exec chmod 0755 {} +
 build_image "$tag" deploy/Dockerfile "$context"
+if [ "$tag" = tidegate:latest ]; then
+    # What the manifests for Kubernetes ask for.
+    docker tag "$tag" "tidegate:$("$binary" version | sed 's/^tidegate //')"
+fi
 printf '%s: %s bytes\n' "$tag" "$(docker image inspect --format '{{.Size}}' "$tag")"

@@ -151,6 +151,9 @@ message || fail "a message after a bad reload"
 
 step "restart with it is refused, and not tried again and again"
 within systemctl restart tidegate 2>/dev/null && fail "started with a wrong configuration"
+# Longer than RestartSec.
+sleep 2.5
+[ "$(within systemctl show --property ActiveState --value tidegate)" = failed ] || fail "it is still trying"
 [ "$(within systemctl show --property NRestarts --value tidegate)" = 0 ] || fail "started over and over"
 within sh -c 'sed -i /drian/d /etc/tidegate/tidegate.toml && systemctl reset-failed tidegate && systemctl start tidegate'
 

@@ -19,7 +19,7 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy/helm/tidegate"
 # The oldest that the chart names, and the newest whose schemas are there.
-KUBERNETES = ["1.25", "1.37"]
+KUBERNETES = ["1.27", "1.37"]
 # Without schemas there: custom resources.
 CUSTOM = {"PodMonitor"}
 
@@ -32,7 +32,7 @@ VALUES = {
     "brokers by SRV": {"brokers": {"discover": "dns+srv://_mqtt._tcp.emqx.example"}},
     "other ports, EMQX's chart": {"brokers": {
         "port": 2883, "httpPort": 28083,
-        "selector": {"apps.emqx.io/instance": None, "app.kubernetes.io/name": "emqx", "app.kubernetes.io/instance": "mq"}}},
+        "maxConnections": 9000, "selector": {"app.kubernetes.io/name": "emqx", "app.kubernetes.io/instance": "mq"}}},
     "autoscaled, monitored": {"autoscaling": {"enabled": True}, "podMonitor": {"enabled": True, "labels": {"release": "p"}}},
     "all that a pod may have": {
         "image": {"repository": "registry.example:5000/tidegate", "tag": "1", "pullSecrets": [{"name": "pull"}]},
@@ -43,8 +43,15 @@ VALUES = {
         "type": "NodePort", "annotations": {"x": "y"}, "mqttPort": 11883}, "networkPolicy": {"enabled": False}},
     "inside alone": {"service": {"type": "ClusterIP"}, "disruptionBudget": {"enabled": False}},
     "source ranges": {"service": {"loadBalancerSourceRanges": ["192.0.2.0/24"]}, "fullnameOverride": "edge"},
-    "more configuration": {"extraConfig": "[pools.emqx.outlier]\nfailures = 9\n"},
-    "configuration of one's own": {"config": "[[listeners]]\nbind = \"0.0.0.0:1883\"\n[pools.p]\nendpoints = [\"192.0.2.1:1883\"]\n"},
+    "more configuration": {"extraConfig": "[log]\naccess = \"errors\"\n[pools.emqx.outlier]\nfailures = 9\n"},
+    "one more listener": {
+        "service": {"extraPorts": [{"name": "dashboard", "port": 80, "containerPort": 18083}]},
+        "extraConfig": "[[listeners]]\nbind = \"0.0.0.0:18083\"\nprotocol = \"tcp\"\npool = \"ui\"\n"
+                       "[pools.ui]\ndiscover = \"dns+a://emqx:18083\"\n"},
+    "configuration of one's own": {"config": "[admin]\nbind = \"0.0.0.0:9090\"\n"
+                                             "token_file = \"/etc/tidegate/secrets/admin.token\"\n"
+                                             "[[listeners]]\nbind = \"0.0.0.0:1883\"\n"
+                                             "[pools.p]\nendpoints = [\"192.0.2.1:1883\"]\n"},
 }
 # Values that have to be refused, and a word that the refusal has to say.
 REFUSED = [
@@ -53,7 +60,8 @@ REFUSED = [
     ({"brokers": {"proxyProtocol": "v3"}}, "proxyProtocol"),
     ({"brokers": {"port": 70000}}, "port"),
     ({"brokers": {"discover": "emqx:1883"}}, "discover"),
-    ({"brokers": {"selector": {"apps.emqx.io/instance": None}}}, "brokers.selector"),
+    ({"service": {"extraPorts": [{"name": "x", "port": 1}]}}, "containerPort"),
+    ({"config": "[[listeners]]\nbind = \"0.0.0.0:1883\"\n"}, "[admin]"),
     ({"kind": "DaemonSet", "autoscaling": {"enabled": True}}, "autoscaling"),
     ({"config": "x", "extraConfig": "y"}, "extraConfig"),
 ]
@@ -107,6 +115,15 @@ def references(where, documents):
             miss(f"{where}: the autoscaler has no target")
 
 
+def broker_selector(where, documents, values):
+    """What was asked for and nothing beside: Helm adds maps up."""
+    wanted = values.get("brokers", {}).get("selector") or {"apps.emqx.io/instance": "emqx"}
+    for document in documents:
+        if document["kind"] == "Service" and document["metadata"]["name"].endswith("-brokers"):
+            if document["spec"]["selector"] != wanted:
+                miss(f"{where}: brokers are selected by {document['spec']['selector']}")
+
+
 def configuration(where, text, tidegate):
     """`tidegate check` says yes, with secrets in the place of those that the deployment mounts."""
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +155,7 @@ def comparable(documents):
     def strip(value):
         if isinstance(value, dict):
             return {key: strip(inner) for key, inner in value.items()
-                    if key not in ("labels", "annotations", "app.kubernetes.io/instance", "image", "imagePullPolicy")}
+                    if key not in ("labels", "annotations", "app.kubernetes.io/instance")}
         return [strip(inner) for inner in value] if isinstance(value, list) else value
     stripped = {}
     for document in documents:
@@ -178,6 +195,7 @@ def check_helm(tidegate):
         documents = render(values)
         validate(where, documents)
         references(where, documents)
+        broker_selector(where, documents, values)
         text = next(document for document in documents if document["kind"] == "ConfigMap")["data"]["tidegate.toml"]
         configuration(where, text, tidegate)
     for values, word in REFUSED:

@@ -44,11 +44,23 @@ impl Collector for Limits {
                 self.buffers.max(),
             ),
         ];
-        for (name, help, value) in rows {
+        let ports = local_ports().map(|ports| {
+            let help = "Local ports: as many connections to one broker are there at most";
+            ("tidegate_local_ports", help, ports)
+        });
+        for (name, help, value) in rows.into_iter().chain(ports) {
             families.gauge(name, help, [([], i64::try_from(value).unwrap_or(i64::MAX))])?;
         }
         Ok(())
     }
+}
+
+/// How many ports the kernel gives to outgoing connections of this network namespace, from one address to one other.
+fn local_ports() -> Option<usize> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (first, last) = range.trim().split_once(char::is_whitespace)?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.trim().parse().ok()?);
+    (last + 1).checked_sub(first)
 }
 
 /// Each connection takes two descriptors; the rest is for listeners, probes, admin and DNS.
