@@ -103,7 +103,7 @@ impl Instance {
         let (phase, phases) = watch::channel(Phase::Ready);
         let drain = CancellationToken::new();
         let stop = CancellationToken::new();
-        let limits = Limits::of(config);
+        let limits = Limits::of(config, worker_count);
         let registries: Vec<_> = (0..worker_count)
             .map(|_| Arc::new(Registry::new(Arc::clone(&limits.buffers))))
             .collect();

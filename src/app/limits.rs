@@ -16,10 +16,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config, workers: usize) -> Self {
         Self {
             connections_max: connections_max(config),
-            buffers: Arc::new(Buffers::new(config.limits.buffers_max)),
+            buffers: Arc::new(Buffers::new(config.limits.buffers_max, workers)),
         }
     }
 }

@@ -72,9 +72,10 @@ impl Client {
         &mut self,
         cx: &mut Context<'_>,
         source: &TcpStream,
+        pipes: usize,
     ) -> Poll<io::Result<Option<usize>>> {
         match self {
-            Self::Plain(_, outbound) => outbound.poll_splice(cx, source),
+            Self::Plain(_, outbound) => outbound.poll_splice(cx, source, pipes),
             Self::Tls(_) => Poll::Ready(Ok(None)),
         }
     }
@@ -92,6 +93,22 @@ impl Client {
         match self {
             Self::Plain(_, outbound) => outbound.held(),
             Self::Tls(stream) => stream.held(),
+        }
+    }
+
+    /// Bytes that are still to be sent to it.
+    pub(super) fn unsent(&self) -> usize {
+        match self {
+            Self::Plain(_, outbound) => outbound.unsent(),
+            Self::Tls(stream) => stream.unsent(),
+        }
+    }
+
+    /// Bytes of it that wait for the rest of their record.
+    pub(super) const fn incomplete(&self) -> usize {
+        match self {
+            Self::Plain(..) => 0,
+            Self::Tls(stream) => stream.incomplete(),
         }
     }
 

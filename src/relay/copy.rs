@@ -6,6 +6,7 @@
 use super::client::{Client, poll_read_plain};
 use super::outbound::Outbound;
 use super::registry::{End, Guard};
+use super::slow::Load;
 use super::thread::with_scratch;
 use crate::logic::close_reason::CloseReason;
 use crate::pool::Slot;
@@ -112,8 +113,8 @@ impl Relay {
             Poll::Ready(Err(end)) => return Poll::Ready(self.broken(end)),
             other => other.is_ready(),
         };
-        self.guard
-            .hold(self.client.held() + self.to_endpoint.held());
+        let load = self.load();
+        self.guard.hold(load);
         if up && down {
             return Poll::Ready(self.first_end.unwrap_or(CloseReason::ClientClosed).into());
         }
@@ -122,6 +123,25 @@ impl Relay {
             self.guard.watch_idle(Some(patience));
         }
         Poll::Pending
+    }
+
+    /// What is kept here. The mark is that of the client first, so that what it sends does not hide that it takes nothing.
+    fn load(&self) -> Load {
+        let bytes = self.client.held() + self.to_endpoint.held();
+        if bytes == 0 {
+            return Load::default();
+        }
+        let marks = [
+            self.client.unsent(),
+            self.to_endpoint.unsent(),
+            self.client.incomplete(),
+        ];
+        let mark = marks.into_iter().find(|mark| *mark > 0).unwrap_or(0);
+        let short = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Load {
+            bytes: short(bytes),
+            mark: short(mark),
+        }
     }
 
     /// A reset that follows an orderly close is part of it: somebody wrote to a socket that its owner had closed.
@@ -172,7 +192,8 @@ impl Relay {
         if self.full_up == BULK_AFTER
             && let Some(source) = self.client.plain_socket()
         {
-            let spliced = self.to_endpoint.poll_splice(cx, source);
+            let pipes = self.guard.context.registry.buffers().pipes();
+            let spliced = self.to_endpoint.poll_splice(cx, source, pipes);
             if let Some(done) = after_splice(spliced, &mut self.full_up) {
                 return done.map_err(client_failed);
             }
@@ -186,7 +207,8 @@ impl Relay {
             }
             Poll::Ready(Ok(data.len()))
         });
-        moved.map_ok(|length| count_full(length, &mut self.full_up))
+        let taken = self.to_endpoint.unsent() == 0;
+        moved.map_ok(|length| count_full(length, taken, &mut self.full_up))
     }
 
     /// Broker to client. Ready when this direction has ended in order.
@@ -227,7 +249,8 @@ impl Relay {
     /// One read of the broker, passed on; 0 is its end.
     fn poll_move_down(&mut self, cx: &mut Poller<'_>) -> Poll<Result<usize, End>> {
         if self.full_down == BULK_AFTER {
-            let spliced = self.client.poll_splice(cx, &self.endpoint);
+            let pipes = self.guard.context.registry.buffers().pipes();
+            let spliced = self.client.poll_splice(cx, &self.endpoint, pipes);
             if let Some(done) = after_splice(spliced, &mut self.full_down) {
                 return done.map_err(endpoint_failed);
             }
@@ -242,32 +265,34 @@ impl Relay {
             }
             Poll::Ready(Ok(data.len()))
         });
-        moved.map_ok(|length| count_full(length, &mut self.full_down))
+        let taken = self.client.unsent() == 0;
+        moved.map_ok(|length| count_full(length, taken, &mut self.full_down))
     }
 }
 
-/// `None`: there is no pipe, the bytes are to be copied.
+/// `None`: a read is to be tried.
 fn after_splice(
     spliced: Poll<io::Result<Option<usize>>>,
     full: &mut u8,
 ) -> Option<Poll<io::Result<usize>>> {
     match spliced {
+        // The source is slower than we are, or there is no pipe. One full read, and it counts as bulk again.
         Poll::Ready(Ok(None)) => {
-            *full = 0;
+            *full = BULK_AFTER - 1;
             None
         }
         Poll::Ready(Ok(Some(length))) => Some(Poll::Ready(Ok(length))),
         Poll::Ready(Err(error)) => Some(Poll::Ready(Err(error))),
         Poll::Pending => {
-            // The source is slower than we are. One full read, and it counts as bulk again.
             *full = BULK_AFTER - 1;
             Some(Poll::Pending)
         }
     }
 }
 
-fn count_full(length: usize, full: &mut u8) -> usize {
-    *full = if length >= Scratch::READ_BYTES {
+/// A read counts as full when the other side has taken it, too: who is slow needs no pipe.
+fn count_full(length: usize, taken: bool, full: &mut u8) -> usize {
+    *full = if taken && length >= Scratch::READ_BYTES {
         (*full + 1).min(BULK_AFTER)
     } else {
         0

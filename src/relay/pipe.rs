@@ -4,6 +4,7 @@
 //! and a pipe is two file descriptors. So a direction gets one after some full reads in a row, and gives it back when its
 //! source has nothing more; a worker has a few for all of its connections, and who finds none copies on.
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::cell::RefCell;
 use std::io;
@@ -14,15 +15,20 @@ use tokio::net::TcpStream;
 
 /// What a pipe takes; as much is kept for a peer that is slow. 256 KiB costs 60 % more CPU. It is what the kernel gives without
 /// privileges (`fs.pipe-max-size`), to 64 pipes of a user (`fs.pipe-user-pages-soft`); the others are not worth their calls.
-const CAPACITY: usize = 1024 * 1024;
+pub(super) const CAPACITY: usize = 1024 * 1024;
 
-/// Pipes of one worker: lent and waiting.
-const PIPES_MAX: usize = 16;
+/// Pipes of an instance, lent and waiting. Their descriptors come out of the 256 that `max_connections` leaves to others.
+pub(super) const PIPES_MAX: usize = 64;
+
+/// Pipes of one worker.
+pub(super) const WORKER_PIPES_MAX: usize = 16;
 
 #[derive(Default)]
 struct Stock {
     waiting: Vec<(OwnedFd, OwnedFd)>,
     lent: usize,
+    /// The system gives no more, or does not splice: not asked again.
+    refused: bool,
 }
 
 thread_local! {
@@ -39,12 +45,15 @@ pub(super) struct Pipe {
 
 impl Pipe {
     /// `None`: all are lent, or the system has no more.
-    pub(super) fn lend() -> Option<Self> {
+    pub(super) fn lend(max: usize) -> Option<Self> {
         STOCK.with_borrow_mut(|stock| {
+            if stock.lent >= max {
+                return None;
+            }
             let ends = match stock.waiting.pop() {
                 Some(ends) => ends,
-                None if stock.lent < PIPES_MAX => open().ok()?,
-                None => return None,
+                None if stock.refused => return None,
+                None => open().inspect_err(|_| stock.refused = true).ok()?,
             };
             stock.lent += 1;
             Some(Self {
@@ -82,12 +91,13 @@ impl Pipe {
         Poll::Ready(Ok(()))
     }
 
-    /// Fills an empty pipe from `source` and says with how much; 0 is the end of the stream.
+    /// Fills an empty pipe from `source` and says with how much. `None`: nothing that can be spliced, and only a read tells
+    /// whether that is the end, nothing yet, or something else (urgent data, a sandbox without splice).
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         source: &TcpStream,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Option<usize>>> {
         debug_assert_eq!(
             self.inside, 0,
             "a full pipe and an empty source look the same"
@@ -95,21 +105,37 @@ impl Pipe {
         let Some((_, write_end)) = &self.ends else {
             return Poll::Pending;
         };
-        loop {
-            ready!(source.poll_read_ready(cx))?;
-            let moved = source.try_io(Interest::READABLE, || {
-                Ok(splice(source, None, write_end, None, CAPACITY, flags())?)
-            });
-            match moved {
-                Ok(moved) => {
-                    self.inside = moved;
-                    return Poll::Ready(Ok(moved));
+        ready!(source.poll_read_ready(cx))?;
+        // "Nothing" must not clear the readiness: the read that follows does.
+        let moved = source.try_io(Interest::READABLE, || {
+            match splice(source, None, write_end, None, CAPACITY, flags()) {
+                Ok(0) | Err(Errno::AGAIN) => Ok(None),
+                Ok(moved) => Ok(Some(moved)),
+                Err(Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => {
+                    refuse();
+                    Ok(None)
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => Err(error.into()),
             }
+        });
+        match moved {
+            Ok(moved) => {
+                self.inside = moved.unwrap_or(0);
+                Poll::Ready(Ok(moved))
+            }
+            // Somebody has cleared the readiness since we looked.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Ok(None)),
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
+}
+
+/// Never again on this thread.
+fn refuse() {
+    STOCK.with_borrow_mut(|stock| {
+        stock.refused = true;
+        stock.waiting.clear();
+    });
 }
 
 impl Drop for Pipe {
@@ -119,7 +145,7 @@ impl Drop for Pipe {
             let mut stock = stock.borrow_mut();
             stock.lent = stock.lent.saturating_sub(1);
             // With bytes inside, whose connection has broken, it is closed.
-            if self.inside == 0 {
+            if self.inside == 0 && !stock.refused {
                 stock.waiting.extend(self.ends.take());
             }
         });
@@ -143,12 +169,12 @@ mod tests {
     #[test]
     fn a_worker_has_a_few_and_an_empty_one_is_lent_again() {
         std::thread::spawn(|| {
-            let mut all: Vec<_> = std::iter::from_fn(Pipe::lend).collect();
-            assert_eq!(all.len(), PIPES_MAX);
+            let mut all: Vec<_> = std::iter::from_fn(|| Pipe::lend(5)).collect();
+            assert_eq!(all.len(), 5);
             all.pop();
-            let again = Pipe::lend();
+            let again = Pipe::lend(5);
             assert!(again.is_some());
-            assert!(Pipe::lend().is_none());
+            assert!(Pipe::lend(5).is_none());
             // One that something is in belongs to nobody else.
             let mut last = all.pop().unwrap();
             last.inside = 1;
@@ -156,10 +182,9 @@ mod tests {
             assert_eq!(STOCK.with_borrow(|stock| stock.waiting.len()), 0);
             drop((all, again));
             assert_eq!(STOCK.with_borrow(|stock| stock.lent), 0);
-            assert_eq!(
-                STOCK.with_borrow(|stock| stock.waiting.len()),
-                PIPES_MAX - 1
-            );
+            assert_eq!(STOCK.with_borrow(|stock| stock.waiting.len()), 4);
+            refuse();
+            assert!(Pipe::lend(5).is_none());
         })
         .join()
         .unwrap();

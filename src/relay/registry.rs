@@ -4,7 +4,7 @@
 use super::idle::IdleWatch;
 use super::session::Context;
 use super::settings::AccessLog;
-use super::slow::{Buffers, Held, Slow};
+use super::slow::{Buffers, Held, Load, Slow};
 use super::thread::Clock;
 use crate::logic::close_reason::CloseReason;
 use crate::logic::endpoint::EndpointId;
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 pub struct Registry {
     table: Mutex<Table>,
     open: AtomicUsize,
+    buffers: Arc<Buffers>,
 }
 
 /// Taken at the turns of a connection's life, and by who lists or ends connections.
@@ -42,10 +43,16 @@ impl Registry {
             table: Mutex::new(Table {
                 connections: Slab::new(),
                 idle: IdleWatch::default(),
-                slow: Slow::new(buffers),
+                slow: Slow::new(Arc::clone(&buffers)),
             }),
             open: AtomicUsize::new(0),
+            buffers,
         }
+    }
+
+    /// What the instance keeps for slow peers.
+    pub(super) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Connections between accept and close.
@@ -82,8 +89,12 @@ impl Registry {
     pub(super) fn close_idle(&self, now: u32) -> bool {
         let mut table = lock(&self.table);
         let Table {
-            connections, idle, ..
+            connections,
+            idle,
+            slow,
         } = &mut *table;
+        // The limit may have been passed on another worker, and the slowest be here.
+        shed(connections, slow);
         for _ in 0..IDLE_BATCH {
             let Some(look) = idle.pop(now) else {
                 return true;
@@ -289,22 +300,22 @@ impl Guard {
         }
     }
 
-    /// `bytes` lie here for a peer that does not take them. Called at each look; it does something when they have changed,
-    /// and over the instance's limit asks those to end that have been slow for longest.
-    pub(super) fn hold(&mut self, bytes: usize) {
-        if bytes == self.held.bytes() {
+    /// `load` lies here for a peer that does not take it. Called at each look; it does something when that has changed, and over
+    /// the instance's limit asks those to end that have been slow for longest.
+    pub(super) fn hold(&mut self, load: Load) {
+        if load == self.held.load() {
             return;
+        }
+        if load.mark < self.held.load().mark {
+            // A slow peer took some: that is life, too.
+            self.connection.stamp(&self.context.clock);
         }
         let mut table = lock(&self.context.registry.table);
         let Table {
             connections, slow, ..
         } = &mut *table;
-        slow.hold(self.key, &mut self.held, bytes);
-        while let Some(key) = slow.pop_over() {
-            if let Some(connection) = connections.get(key) {
-                connection.ask_to_close(CloseReason::SlowConsumer);
-            }
-        }
+        slow.hold(self.key, &mut self.held, load);
+        shed(connections, slow);
     }
 
     /// Bytes were passed on to the broker.
@@ -368,8 +379,8 @@ impl Drop for Guard {
             .unwrap_or_else(|| CloseReason::Shutdown.into());
         let context = &self.context;
         let mut table = lock(&context.registry.table);
-        if self.held.bytes() > 0 {
-            table.slow.hold(self.key, &mut self.held, 0);
+        if self.held.load() != Load::default() {
+            table.slow.hold(self.key, &mut self.held, Load::default());
         }
         table.idle.forget(self.key);
         let _ours = table.connections.try_remove(self.key);
@@ -381,6 +392,15 @@ impl Drop for Guard {
         }
         context.tallies.closed[end.reason.index()].add(1);
         self.log(&end);
+    }
+}
+
+/// Asks those to end that have been slow for longest, as long as too much is kept.
+fn shed(connections: &Slab<Arc<Connection>>, slow: &mut Slow) {
+    while let Some(key) = slow.pop_over() {
+        if let Some(connection) = connections.get(key) {
+            connection.ask_to_close(CloseReason::SlowConsumer);
+        }
     }
 }
 

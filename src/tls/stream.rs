@@ -250,6 +250,16 @@ impl ServerStream {
         self.backlog.capacity() + self.partial.capacity()
     }
 
+    /// Sealed bytes that the socket has not taken.
+    pub const fn unsent(&self) -> usize {
+        self.backlog.len() - self.sent
+    }
+
+    /// Bytes of a record whose rest has not come.
+    pub const fn incomplete(&self) -> usize {
+        self.partial.len()
+    }
+
     fn has_backlog(&self) -> bool {
         self.sent < self.backlog.len()
     }
