@@ -1,8 +1,8 @@
 //! Bulk transfer between two plain sockets: the kernel moves references to pages through a pipe, and nobody copies bytes.
 //!
-//! A third of the CPU of copying them (docs/performance.md). Small messages gain nothing: two system calls become two others,
-//! and a pipe is two file descriptors. So a direction gets one after some full reads in a row, and gives it back when its
-//! source has nothing more; a worker has a few for all of its connections, and who finds none copies on.
+//! Half of the CPU of copying them, and less (docs/performance.md). Small messages gain nothing: two system calls become two
+//! others, and a pipe is two file descriptors. So a direction gets one after some full reads in a row, and gives it back when
+//! its source has nothing more; a worker has a few for all of its connections, and who finds none copies on.
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
