@@ -1,8 +1,8 @@
 //! The composition root: what is built, in which order it starts and how it ends.
 //!
 //! Reading order: `instance` starts the threads, `control` is the one beside the data path, `pools` connects what finds,
-//! checks and picks brokers, `tier` connects them with the other instances, `lifecycle` is the drain, `limits` what it takes at most, `reload` takes a
-//! changed file, `source` answers the admin API, `supervisor` tells systemd.
+//! checks and picks brokers, `tier` connects them with the other instances, `lifecycle` is the drain, `limits` what it takes at
+//! most, `reload` takes a changed file, `source` answers the admin API, `supervisor` tells systemd.
 
 mod control;
 mod fingerprint;

@@ -29,8 +29,8 @@ pub(super) struct Joined {
     pub(super) idle: Option<Duration>,
 }
 
-/// Bytes of one direction in one poll, so that a bulk transfer leaves room for its neighbours. A small read counts as a
-/// full one.
+/// A poll ends when a direction has moved so many bytes, so that a bulk transfer leaves room for its neighbours; the last read
+/// or pipe may go beyond. A small read counts as a full one.
 const BYTES_PER_POLL: usize = 8 * Scratch::READ_BYTES;
 
 /// Full reads in a row that make a bulk transfer of a direction: from then on the kernel moves its bytes, if both sides are
@@ -275,18 +275,14 @@ fn after_splice(
     spliced: Poll<io::Result<Option<usize>>>,
     full: &mut u8,
 ) -> Option<Poll<io::Result<usize>>> {
-    match spliced {
+    if !matches!(spliced, Poll::Ready(Ok(Some(_)))) {
         // The source is slower than we are, or there is no pipe. One full read, and it counts as bulk again.
-        Poll::Ready(Ok(None)) => {
-            *full = BULK_AFTER - 1;
-            None
-        }
-        Poll::Ready(Ok(Some(length))) => Some(Poll::Ready(Ok(length))),
+        *full = BULK_AFTER - 1;
+    }
+    match spliced {
+        Poll::Ready(Ok(moved)) => moved.map(|length| Poll::Ready(Ok(length))),
         Poll::Ready(Err(error)) => Some(Poll::Ready(Err(error))),
-        Poll::Pending => {
-            *full = BULK_AFTER - 1;
-            Some(Poll::Pending)
-        }
+        Poll::Pending => Some(Poll::Pending),
     }
 }
 

@@ -83,6 +83,8 @@ impl Pipe {
                 Ok(splice(read_end, None, target, None, self.inside, flags())?)
             });
             match moved {
+                // Never seen; the loop must end all the same.
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(moved) => self.inside -= moved,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

@@ -486,16 +486,13 @@ async fn a_client_that_has_left_is_not_counted_though_its_broker_says_nothing() 
     );
 }
 
+const BUFFERS_MAX: &str = "[limits]\nbuffers_max = \"256KiB\"";
+const BUFFERS_MAX_BYTES: f64 = 256.0 * 1024.0;
+
 #[tokio::test]
 async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
-    const LIMIT: f64 = 256.0 * 1024.0;
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start_with(
-        &[broker.addr()],
-        "",
-        "",
-        "[limits]\nbuffers_max = \"256KiB\"",
-    );
+    let rig = Rig::start_with(&[broker.addr()], "", "", BUFFERS_MAX);
     let data = std::sync::Arc::new(vec![7_u8; 6_000_000]);
     let mut slow = tokio::task::JoinSet::new();
     for _ in 0..48 {
@@ -513,7 +510,7 @@ async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
     // Two pipes of 1 MiB may just have come on top.
     let held = rig.metric("tidegate_buffers_held_bytes").await;
     assert!(
-        held <= LIMIT + 2.0 * 1024.0 * 1024.0,
+        held <= BUFFERS_MAX_BYTES + 2.0 * 1024.0 * 1024.0,
         "{held} bytes are held"
     );
 
@@ -529,15 +526,9 @@ async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
 #[tokio::test]
 async fn over_the_limit_of_buffers_no_more_are_closed_than_needed() {
     // Each keeps the same: the larger part of a TLS record whose rest does not come.
-    const LIMIT: f64 = 256.0 * 1024.0;
     const CLIENTS: usize = 40;
     let broker = broker(Script::Echo).await;
-    let rig = Rig::start_with(
-        &[broker.addr()],
-        "",
-        "",
-        "[limits]\nbuffers_max = \"256KiB\"",
-    );
+    let rig = Rig::start_with(&[broker.addr()], "", "", BUFFERS_MAX);
     let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
@@ -557,7 +548,10 @@ async fn over_the_limit_of_buffers_no_more_are_closed_than_needed() {
     rig.wait_metric(open, |open| (10.0..=22.0).contains(&open))
         .await;
     let held = rig.metric("tidegate_buffers_held_bytes").await;
-    assert!(held > LIMIT / 2.0 && held <= LIMIT, "{held} bytes are held");
+    assert!(
+        held > BUFFERS_MAX_BYTES / 2.0 && held <= BUFFERS_MAX_BYTES,
+        "{held} bytes are held"
+    );
 }
 
 #[tokio::test]
