@@ -100,7 +100,7 @@ def acceptance(results, names=None):
     """`names`: only the targets of these rows."""
     host = results["host"]
     lines = [
-        f"{host.get('cores')} cores of {host.get('cpu')}, Linux {host.get('kernel')}; medians.",
+        f"{host.get('cores')} cores of {host.get('cpu')}, Linux {host.get('kernel')}, TCP {host.get('congestion')}; medians.",
         "",
         "| | tidegate | best peer | ratio | target | |",
         "|---|---|---|---|---|---|",

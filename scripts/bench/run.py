@@ -148,7 +148,8 @@ def fingerprint(name):
 
 def host():
     model = [line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")]
-    return {"cpu": model[0] if model else "", "kernel": platform.release(), "cores": len(model)}
+    control = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    return {"cpu": model[0] if model else "", "kernel": platform.release(), "cores": len(model), "congestion": control}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use crate::logic::close_reason::CloseReason;
 use crate::pool::Slot;
 use crate::tls::Scratch;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context as Poller, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
@@ -168,7 +168,7 @@ impl Relay {
                 Done::Open => {}
             }
             if moved >= BYTES_PER_POLL {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
             let length = ready!(self.poll_move_up(cx))?;
@@ -228,7 +228,7 @@ impl Relay {
                 Done::Open => {}
             }
             if moved >= BYTES_PER_POLL {
-                cx.waker().wake_by_ref();
+                give_way(cx);
                 return Poll::Pending;
             }
             let length = ready!(self.poll_move_down(cx))?;
@@ -268,6 +268,12 @@ impl Relay {
         let taken = self.client.unsent() == 0;
         moved.map_ok(|length| count_full(length, taken, &mut self.full_down))
     }
+}
+
+/// Goes on after everybody who is ready. A task that wakes itself runs up to 61 times (tokio's `event_interval`) before the
+/// runtime looks for new events; one that yields waits for that look.
+fn give_way(cx: &mut Poller<'_>) {
+    let _pending = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// `None`: a read is to be tried.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// A broker that has answered.
 struct Found {
@@ -50,7 +50,7 @@ pub(super) async fn join(guard: &mut Guard, preface: Preface) -> Result<Joined, 
             Verdict::Accepted => {
                 guard.joined(found.endpoint, found.slot.why().label(), attempts);
                 context.tallies.observe_join(started.elapsed());
-                return establish(guard, preface, found, deadline).await;
+                return establish(guard, preface, found).await;
             }
             // Slot and socket go before the farewell: a refused client is no connection of the broker.
             Verdict::Refused => (CloseReason::ConnectRefused, Some(found.answer.reply)),
@@ -85,12 +85,7 @@ fn last_word(version: Option<Version>, reply: Vec<u8>) -> Option<Vec<u8>> {
     })
 }
 
-async fn establish(
-    guard: &Guard,
-    preface: Preface,
-    found: Found,
-    deadline: Instant,
-) -> Result<Joined, End> {
+async fn establish(guard: &Guard, preface: Preface, found: Found) -> Result<Joined, End> {
     let Preface {
         mut client,
         connect,
@@ -114,15 +109,14 @@ async fn establish(
     drop(bytes);
     if !found.answer.reply.is_empty() {
         let failed = |error: io::Error| End::with(CloseReason::ClientError, error);
-        timeout_at(deadline, poll_fn(|cx| client.poll_flush(cx)))
-            .await
-            .unwrap_or_else(|elapsed| Err(elapsed.into()))
-            .map_err(failed)?;
-        let send = |cx: &mut std::task::Context<'_>| {
-            with_scratch(|scratch| client.poll_send(cx, &found.answer.reply, &mut scratch.sealed))
-        };
-        let mut send = send;
-        poll_fn(|cx| Poll::Ready(send(cx))).await.map_err(failed)?;
+        // The first bytes that this client gets, but for a handshake: there is nothing to flush, and a ticket goes with them.
+        poll_fn(|cx| {
+            Poll::Ready(with_scratch(|scratch| {
+                client.poll_send(cx, &found.answer.reply, &mut scratch.sealed)
+            }))
+        })
+        .await
+        .map_err(failed)?;
     }
     Ok(Joined {
         client,

@@ -6,14 +6,15 @@
 
 use super::info::TlsFacts;
 use super::sni;
-use rustls::ServerConfig;
+use rustix::net::SendFlags;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError};
+use rustls::{ProtocolVersion, ServerConfig};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// The buffers of one thread, lent to one call at a time.
@@ -23,7 +24,7 @@ pub struct Scratch {
     pub wire: Box<[u8]>,
     /// The same, decrypted.
     pub plain: Box<[u8]>,
-    /// What goes to a socket, sealed.
+    /// What goes to a socket, sealed. It grows and is never cleared, which would be a second pass over the bytes.
     pub sealed: Vec<u8>,
 }
 
@@ -38,7 +39,7 @@ impl Scratch {
         Self {
             wire: vec![0; Self::READ_BYTES + Self::RECORD_BYTES_MAX].into_boxed_slice(),
             plain: vec![0; Self::READ_BYTES + Self::RECORD_BYTES_MAX].into_boxed_slice(),
-            sealed: Vec::with_capacity(Self::READ_BYTES + 1024),
+            sealed: vec![0; Self::READ_BYTES + 1024],
         }
     }
 }
@@ -150,8 +151,12 @@ impl ServerStream {
             };
             early.extend_from_slice(&scratch.plain[..progress.plain]);
             if progress.established {
-                // Tickets and Finished leave with the first flush; waiting for it here would cost a wake-up.
-                let _pending = self.poll_flush(cx)?;
+                // In TLS 1.3 all that is left is a ticket, which goes with the first bytes to the client: a write and a
+                // segment less per connection. In TLS 1.2 the client waits for our Finished. Waiting until it has left
+                // would cost a wake-up.
+                if self.tls.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+                    let _pending = self.poll_flush(cx)?;
+                }
                 return Poll::Ready(Ok(TlsFacts::read(&self.tls, server_name.take())));
             }
             if self.peer_closed {
@@ -175,6 +180,7 @@ impl ServerStream {
             let Some(filled) = ready!(self.poll_fill(cx, scratch))? else {
                 return Poll::Ready(Ok(0));
             };
+            let kept = self.backlog.len();
             let progress = match self.process(scratch, filled) {
                 Ok(progress) => progress,
                 Err(error) => {
@@ -182,7 +188,7 @@ impl ServerStream {
                     return Poll::Ready(Err(error));
                 }
             };
-            if self.has_backlog() {
+            if self.backlog.len() > kept {
                 // A key update's answer; it leaves now or with the next write.
                 let _pending = self.poll_flush(cx)?;
             }
@@ -192,24 +198,27 @@ impl ServerStream {
         }
     }
 
-    /// Seals and sends `data` whole. What the socket does not take is kept: call only when [`Self::poll_flush`] is ready,
-    /// so that at most one call's worth is ever kept.
+    /// Seals and sends `data` whole, behind a ticket that is kept for this. What the socket does not take is kept: but for
+    /// the first time call only when [`Self::poll_flush`] is ready, so that at most one call's worth is ever kept.
     pub fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         data: &[u8],
         sealed: &mut Vec<u8>,
     ) -> Result<(), TlsError> {
-        debug_assert!(!self.has_backlog());
-        sealed.clear();
-        self.seal(data, sealed)?;
-        match Pin::new(&mut self.socket).poll_write(cx, sealed) {
-            Poll::Ready(taken) => {
-                let taken = taken?;
-                self.keep(&sealed[taken..]);
-            }
-            Poll::Pending => self.keep(sealed),
+        let mut end = 0;
+        if self.has_backlog() {
+            let kept = &self.backlog[self.sent..];
+            end = kept.len();
+            room(sealed, 0, end).copy_from_slice(kept);
+            self.forget_backlog();
         }
+        let end = self.seal(data, sealed, end)?;
+        let taken = match Pin::new(&mut self.socket).poll_write(cx, &sealed[..end]) {
+            Poll::Ready(taken) => taken?,
+            Poll::Pending => 0,
+        };
+        self.backlog.extend_from_slice(&sealed[taken..end]);
         Ok(())
     }
 
@@ -220,11 +229,15 @@ impl ServerStream {
                 ready!(Pin::new(&mut self.socket).poll_write(cx, &self.backlog[self.sent..]))?;
             self.sent += taken;
         }
+        self.forget_backlog();
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_backlog(&mut self) {
         if self.backlog.capacity() > 0 {
             self.backlog = Vec::new();
             self.sent = 0;
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Sends `close_notify` and closes the sending side.
@@ -237,6 +250,17 @@ impl ServerStream {
                 && let Ok(length) = traffic.queue_close_notify(&mut alert)
             {
                 self.backlog.extend_from_slice(&alert[..length]);
+                // Corked: it leaves with the FIN in one segment.
+                let (socket, unsent) = (&self.socket, &self.backlog[self.sent..]);
+                let corked = SendFlags::MORE | SendFlags::NOSIGNAL;
+                let sent = socket.try_io(Interest::WRITABLE, || {
+                    Ok(rustix::net::send(socket, unsent, corked)?)
+                });
+                match sent {
+                    Ok(taken) => self.sent += taken,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Poll::Ready(Err(error.into())),
+                }
             }
         }
         ready!(self.poll_flush(cx))?;
@@ -264,10 +288,6 @@ impl ServerStream {
         self.sent < self.backlog.len()
     }
 
-    fn keep(&mut self, sealed: &[u8]) {
-        self.backlog.extend_from_slice(sealed);
-    }
-
     /// Puts the partial record in front of one read. `None` is the end of the stream.
     fn poll_fill(
         &mut self,
@@ -293,6 +313,7 @@ impl ServerStream {
     fn process(&mut self, scratch: &mut Scratch, filled: usize) -> Result<Progress, TlsError> {
         let mut progress = Progress::default();
         let mut at = 0;
+        let mut answer = 0;
         loop {
             let status = self.tls.process_tls_records(&mut scratch.wire[at..filled]);
             let mut discard = status.discard;
@@ -315,7 +336,9 @@ impl ServerStream {
                         progress.plain = end;
                     }
                 }
-                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, &mut self.backlog)?,
+                ConnectionState::EncodeTlsData(mut data) => {
+                    answer = encode(&mut data, &mut scratch.sealed, answer)?;
+                }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::WriteTraffic(_) => {
                     progress.established = true;
@@ -330,6 +353,7 @@ impl ServerStream {
                 break;
             }
         }
+        self.backlog.extend_from_slice(&scratch.sealed[..answer]);
         if at < filled && !self.peer_closed {
             let rest = &scratch.wire[at..filled];
             if rest.len() > Scratch::RECORD_BYTES_MAX {
@@ -343,38 +367,41 @@ impl ServerStream {
         Ok(progress)
     }
 
-    fn seal(&mut self, mut data: &[u8], sealed: &mut Vec<u8>) -> Result<(), TlsError> {
+    /// Seals `data` into `sealed` from `end` on; the new end.
+    fn seal(
+        &mut self,
+        mut data: &[u8],
+        sealed: &mut Vec<u8>,
+        mut end: usize,
+    ) -> Result<usize, TlsError> {
         while !data.is_empty() {
             // With the partial record and not with nothing: rustls has looked at it and remembers how far.
             let status = self.tls.process_tls_records(&mut self.partial);
             let discard = status.discard;
             match status.state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    let start = sealed.len();
-                    sealed.resize(start + data.len() + data.len() / 64 + 512, 0);
-                    let written = match traffic.encrypt(data, &mut sealed[start..]) {
+                    let likely = data.len() + data.len() / 64 + 512;
+                    end += match traffic.encrypt(data, room(sealed, end, likely)) {
                         Ok(written) => written,
                         Err(EncryptError::InsufficientSize(InsufficientSizeError {
                             required_size,
-                        })) => {
-                            sealed.resize(start + required_size, 0);
-                            traffic
-                                .encrypt(data, &mut sealed[start..])
-                                .map_err(|error| exhausted(&error))?
-                        }
+                        })) => traffic
+                            .encrypt(data, room(sealed, end, required_size))
+                            .map_err(|error| exhausted(&error))?,
                         Err(error) => return Err(exhausted(&error)),
                     };
-                    sealed.truncate(start + written);
                     data = &[];
                 }
-                ConnectionState::EncodeTlsData(mut record) => encode(&mut record, sealed)?,
+                ConnectionState::EncodeTlsData(mut record) => {
+                    end = encode(&mut record, sealed, end)?;
+                }
                 ConnectionState::TransmitTlsData(record) => record.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 _ => return Err(TlsError::Io(io::ErrorKind::BrokenPipe.into())),
             }
             self.partial.drain(..discard);
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Sends the alert that rustls queued, if the socket takes it at once; the connection is over anyway. One look: the
@@ -383,9 +410,9 @@ impl ServerStream {
         let mut alert = Vec::new();
         let state = self.tls.process_tls_records(&mut self.partial).state;
         if let Ok(ConnectionState::EncodeTlsData(mut record)) = state
-            && encode(&mut record, &mut alert).is_ok()
+            && let Ok(end) = encode(&mut record, &mut alert, 0)
         {
-            let _best_effort = self.socket.try_write(&alert);
+            let _best_effort = self.socket.try_write(&alert[..end]);
         }
     }
 }
@@ -394,21 +421,28 @@ fn exhausted(error: &EncryptError) -> TlsError {
     TlsError::Tls(rustls::Error::General(error.to_string()))
 }
 
-/// Appends one handshake record to `out`.
+/// Room for `length` bytes from `start` on. What lies there is of no interest.
+fn room(buffer: &mut Vec<u8>, start: usize, length: usize) -> &mut [u8] {
+    let end = start + length;
+    if buffer.len() < end {
+        buffer.resize(end, 0);
+    }
+    &mut buffer[start..end]
+}
+
+/// Puts one handshake record into `out` from `start` on; its end.
 fn encode<Data>(
     record: &mut rustls::unbuffered::EncodeTlsData<'_, Data>,
     out: &mut Vec<u8>,
-) -> Result<(), TlsError> {
-    let start = out.len();
-    out.resize(start + 4096, 0);
-    let written = match record.encode(&mut out[start..]) {
+    start: usize,
+) -> Result<usize, TlsError> {
+    // Asked without room it says how much it needs.
+    let written = match record.encode(&mut []) {
         Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-            out.resize(start + required_size, 0);
-            record.encode(&mut out[start..])
+            record.encode(room(out, start, required_size))
         }
         other => other,
     }
     .map_err(|error| TlsError::Tls(rustls::Error::General(error.to_string())))?;
-    out.truncate(start + written);
-    Ok(())
+    Ok(start + written)
 }
