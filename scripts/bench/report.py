@@ -12,7 +12,7 @@ from rows import TARGETS, all_rows
 
 LABELS = {
     "cpu_us": "CPU, us", "rate": "per second", "cpu_share": "its core", "load_cpu_share": "load's core",
-    "p50_us": "p50, us", "p99_us": "p99, us", "p999_us": "p99.9, us",
+    "beside_p50_us": "message beside, p50, us", "beside_p99_us": "p99, us", "p50_us": "p50, us", "p99_us": "p99, us", "p999_us": "p99.9, us",
     "cpu_s_per_gb": "CPU s per GB", "gb_per_s": "GB/s",
     "bytes": "bytes each", "bytes_after_burst": "after a burst", "bytes_after_close": "after close",
     "burst_ratio": "burst / before", "burst_rss_ratio": "the same, whole RSS", "rss_mb": "RSS, MB",

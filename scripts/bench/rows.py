@@ -83,7 +83,10 @@ def messages(tls, payload, connections, rate=0):
 def bulk(tls, direction):
     def run(session):
         answer = session.load.ask("bulk", **session.words(tls, direction=direction, connections=4))
-        return cpu(answer) | {"cpu_s_per_gb": answer["cpu_s_per_gb"], "gb_per_s": answer["rate"] / 1e9}
+        speed = {"cpu_s_per_gb": answer["cpu_s_per_gb"], "gb_per_s": answer["rate"] / 1e9}
+        # What a small message on another connection waits meanwhile.
+        beside = {"beside_p50_us": answer["latency_us"]["p50"], "beside_p99_us": answer["latency_us"]["p99"]}
+        return cpu(answer) | speed | beside
 
     return run
 
@@ -166,7 +169,7 @@ def traced(task):
 
 
 CPU_US = ("cpu_us", "rate", "cpu_share", "load_cpu_share", "p50_us", "p99_us", "p999_us")
-PER_GB = ("cpu_s_per_gb", "gb_per_s", "cpu_share", "load_cpu_share")
+PER_GB = ("cpu_s_per_gb", "gb_per_s", "beside_p50_us", "beside_p99_us", "cpu_share", "load_cpu_share")
 BYTES = ("bytes", "bytes_after_burst", "bytes_after_close", "burst_ratio", "burst_rss_ratio", "rss_mb")
 CALLS = ("receive", "send", "wait", "epoll_ctl", "other")
 PACED = 10_000
@@ -209,6 +212,8 @@ TARGETS = (
     Target("bulk plain down, CPU per GB", "bulk-plain-down", "cpu_s_per_gb", 0.80),
     Target("bulk TLS up, CPU per GB", "bulk-tls-up", "cpu_s_per_gb", 0.70),
     Target("bulk TLS down, CPU per GB", "bulk-tls-down", "cpu_s_per_gb", 0.70),
+    Target("message beside bulk plain up, p50", "bulk-plain-up", "beside_p50_us", 1.00),
+    Target("message beside bulk TLS up, p50", "bulk-tls-up", "beside_p50_us", 1.00),
     Target("idle RSS per connection plain", "idle-plain", "bytes", 0.40, ("haproxy",)),
     Target("idle RSS per connection TLS", "idle-tls", "bytes", 0.30, ("haproxy",)),
     Target("after a 4 KiB burst, at rest, plain", "idle-plain", "burst_ratio", 1.02, None),

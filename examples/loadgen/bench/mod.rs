@@ -3,7 +3,7 @@
 //! | command | does | answer, one line of JSON |
 //! |---|---|---|
 //! | `qos1 ...` | PUBLISH and PUBACK on many connections; `rate=0` closed loop, else so many a second | per message |
-//! | `bulk direction=up ...` | QoS 0 without end, `up` or `down` | per byte |
+//! | `bulk direction=up ...` | QoS 0 without end, `up` or `down`, and a QoS 1 message beside it now and then | per byte |
 //! | `connects ...` | connect, CONNECT, CONNACK, close | per connection |
 //! | `open ...` | opens connections, which stay | |
 //! | `burst` | 4 KiB up and down on each of them | |
@@ -22,6 +22,7 @@ mod engine;
 mod histogram;
 mod idle;
 mod messages;
+mod neighbour;
 mod tls;
 
 use client::{Buffers, Client, Target};
