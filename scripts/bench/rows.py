@@ -134,9 +134,12 @@ def idle(tls):
     return run
 
 
-def syscalls(tls):
-    """Calls per message, by name, at a pace at which every message comes alone. Ten connections are opened before: less
-    than 0.05 of a call."""
+# At a pace at which every message comes alone. The connections that are opened before are less than 0.05 of a call.
+ALONE = {"payload": 64, "connections": 10, "rate": 1000, "seconds": 4}
+
+
+def syscalls(tls, verb="qos1", load=None):
+    """Calls per message, or what else a unit of the load is, by name."""
 
     def run(session):
         report = pathlib.Path(session.contender.log).with_suffix(".strace")
@@ -145,8 +148,7 @@ def syscalls(tls):
         command = ["strace", "-c", "-o", str(report), *(word for task in tasks for word in ("-p", str(task)))]
         strace = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for("strace is attached", lambda: all(traced(task) for task in tasks))
-        words = session.words(tls, payload=64, connections=10, rate=1000)
-        units = session.load.ask("qos1", **words | {"warmup": 0, "seconds": 4})["units"]
+        units = session.load.ask(verb, **session.words(tls) | {"warmup": 0} | (load or ALONE))["units"]
         strace.send_signal(signal.SIGINT)
         strace.wait(timeout=10)
         counts = {}
@@ -193,6 +195,8 @@ def all_rows():
             rows.append(Row(f"bulk-{word}-{direction}", f"bulk {direction}, {word}", PER_GB, run, BULK, tls == "off"))
         rows.append(Row(f"idle-{word}", f"idle connections, {word}", BYTES, idle(tls), IDLE, direct=False))
     rows.append(Row("connect-plain", "connect, CONNECT, close", CPU_US, connects("off")))
+    run = syscalls("full", "connects", {"connections": 4, "seconds": 2})
+    rows.append(Row("syscalls-connect-tls", "system calls per connect, TLS p256", CALLS, run, direct=False))
     for tls, rsa, name in (("full", False, "p256"), ("full", True, "rsa"), ("resumed", False, "resumed")):
         row = Row(f"connect-tls-{name}", f"the same, TLS {name}", CPU_US, connects(tls, rsa), direct=False)
         rows.append(row)
@@ -224,6 +228,10 @@ TARGETS = (
     Target("send per message plain", "syscalls-plain", "send", 2.02, None),
     Target("recv per message TLS", "syscalls-tls", "receive", 2.02, None),
     Target("send per message TLS", "syscalls-tls", "send", 2.02, None),
+    # ClientHello, Finished and CONNECT, CONNACK, the client's goodbye, the broker's end.
+    Target("recv per TLS connect", "syscalls-connect-tls", "receive", 5.05, None),
+    # ServerHello to Finished, CONNECT, ticket and CONNACK, goodbye.
+    Target("send per TLS connect", "syscalls-connect-tls", "send", 4.05, None),
     Target("other calls per message plain", "syscalls-plain", "rest", 0.05, None),
     Target("other calls per message TLS", "syscalls-tls", "rest", 0.05, None),
 )

@@ -28,7 +28,7 @@ else
     sysctl -qw net.ipv4.ip_local_port_range='1025 65000' net.ipv4.tcp_tw_reuse=1 net.core.somaxconn=4096 \
         net.ipv4.tcp_max_syn_backlog=8192 2>/dev/null || true
     # Debian's default, or the plain one where a host's policy keeps cubic from namespaces. BBR paces with a timer per
-    # connection, which costs every proxy a fifth more per message and says nothing about any of them.
+    # connection, for which every proxy pays per message, and which says nothing about any of them.
     for control in cubic reno; do
         sysctl -qw net.ipv4.tcp_congestion_control=$control 2>/dev/null && break
     done
