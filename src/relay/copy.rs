@@ -99,6 +99,10 @@ impl Relay {
 
     fn poll_end(&mut self, cx: &mut Poller<'_>) -> Poll<End> {
         if let Some(reason) = self.guard.connection.asked() {
+            if self.client.says_goodbye() {
+                // Without it the end would look like an attack to the client; as much of it as the socket takes now.
+                let _best_effort = self.client.poll_shutdown(cx);
+            }
             return Poll::Ready(match (reason, self.first_end) {
                 (CloseReason::IdleTimeout, Some(_)) => CloseReason::HalfClosedTimeout.into(),
                 _ => reason.into(),

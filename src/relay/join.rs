@@ -109,7 +109,7 @@ async fn establish(guard: &Guard, preface: Preface, found: Found) -> Result<Join
     drop(bytes);
     if !found.answer.reply.is_empty() {
         let failed = |error: io::Error| End::with(CloseReason::ClientError, error);
-        // The first bytes that this client gets, but for a handshake: there is nothing to flush, and a ticket goes with them.
+        // The first bytes that this client gets, but for a handshake: what is left of that goes with them.
         poll_fn(|cx| {
             Poll::Ready(with_scratch(|scratch| {
                 client.poll_send(cx, &found.answer.reply, &mut scratch.sealed)

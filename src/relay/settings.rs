@@ -18,7 +18,7 @@ pub enum AccessLog {
 pub struct Settings {
     /// `preface_timeout`: from accept to the end of the CONNECT (TLS included), 100ms to 5m, default 10s.
     pub preface_timeout: Duration,
-    /// `preface_bytes_max`: largest CONNECT, 64 B to 1 MiB, default 64KiB.
+    /// `preface_bytes_max`: largest CONNECT, and CONNACK, 64 B to 1 MiB, default 64KiB.
     pub preface_bytes_max: usize,
     /// `join_timeout`: from the CONNECT to a broker's CONNACK over all attempts, 100ms to 5m, default 20s.
     pub join_timeout: Duration,

@@ -189,7 +189,8 @@ impl ServerStream {
                 }
             };
             if self.backlog.len() > kept {
-                // A key update's answer; it leaves now or with the next write.
+                // An alert that is a warning, in TLS 1.2; it leaves now or with the next write. The answer to a key update
+                // is rustls' own and comes with the next seal.
                 let _pending = self.poll_flush(cx)?;
             }
             if progress.plain > 0 {
@@ -323,6 +324,7 @@ impl ServerStream {
                 Err(error) => {
                     // rustls knows its place in what it has not consumed: the alert is fetched with those bytes.
                     self.partial = scratch.wire[at + discard..filled].to_vec();
+                    self.backlog.extend_from_slice(&scratch.sealed[..answer]);
                     return Err(error.into());
                 }
             };
@@ -404,16 +406,19 @@ impl ServerStream {
         Ok(end)
     }
 
-    /// Sends the alert that rustls queued, if the socket takes it at once; the connection is over anyway. One look: the
-    /// next one would parse the bad record again, and alert again.
+    /// Sends the alert that rustls queued, if the socket takes it at once; the connection is over anyway. What was sealed
+    /// before goes before it: records are numbered. One look: the next one would parse the bad record again, and alert
+    /// again.
     fn send_alert(&mut self) {
         let mut alert = Vec::new();
         let state = self.tls.process_tls_records(&mut self.partial).state;
         if let Ok(ConnectionState::EncodeTlsData(mut record)) = state
             && let Ok(end) = encode(&mut record, &mut alert, 0)
         {
-            let _best_effort = self.socket.try_write(&alert[..end]);
+            self.backlog.extend_from_slice(&alert[..end]);
         }
+        let _best_effort = self.socket.try_write(&self.backlog[self.sent..]);
+        self.forget_backlog();
     }
 }
 

@@ -612,6 +612,48 @@ async fn tls_1_2_and_resumed_handshakes_are_served() {
 }
 
 #[tokio::test]
+async fn a_tls_client_can_read_the_alert_between_handshake_and_connack() {
+    use tokio_rustls::rustls::{AlertDescription, Error};
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "");
+    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
+    let tcp = tokio::net::TcpStream::connect(rig.addr("mqtts"))
+        .await
+        .unwrap();
+    let name = "localhost".try_into().unwrap();
+    let (mut tcp, mut tls) = connector.connect(name, tcp).await.unwrap().into_inner();
+    let mut junk = [0; 5 + 32];
+    junk[..5].copy_from_slice(&[23, 3, 3, 0, 32]);
+    tcp.write_all(&junk).await.unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    tls.read_tls(&mut answer.as_slice()).unwrap();
+    assert_eq!(
+        tls.process_new_packets().unwrap_err(),
+        Error::AlertReceived(AlertDescription::BadRecordMac)
+    );
+}
+
+#[tokio::test]
+async fn a_drained_tls_client_is_told_goodbye() {
+    let broker = broker(Script::Serve).await;
+    let rig = Rig::start(&[broker.addr()], "", "");
+    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
+    let tcp = tokio::net::TcpStream::connect(rig.addr("mqtts"))
+        .await
+        .unwrap();
+    let name = "localhost".try_into().unwrap();
+    let mut tls = connector.connect(name, tcp).await.unwrap();
+    let connect = Connect::new(Version::V5, "drained").bytes();
+    tls.write_all(&connect).await.unwrap();
+    assert_eq!(tls.read_u8().await.unwrap(), 0x20);
+    rig.drain();
+    let mut rest = Vec::new();
+    // An end without `close_notify` is an error to this reader.
+    tls.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test]
 async fn one_bad_client_does_not_have_healthy_brokers_ejected() {
     // Both close on this client, as brokers do on an id that they do not like; both serve everybody else.
     let brokers = [broker(Script::Serve).await, broker(Script::Serve).await];
