@@ -523,20 +523,28 @@ async fn slow_readers_together_stay_under_a_limit_and_nobody_else_notices() {
         .await;
 }
 
+/// A handshake, and what is below it: for records that no TLS library would send or hide.
+async fn shake_hands(
+    rig: &Rig,
+    listener: &str,
+) -> (tokio::net::TcpStream, rustls::ClientConnection) {
+    let tcp = tokio::net::TcpStream::connect(rig.addr(listener))
+        .await
+        .unwrap();
+    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
+    let name = "localhost".try_into().unwrap();
+    connector.connect(name, tcp).await.unwrap().into_inner()
+}
+
 #[tokio::test]
 async fn over_the_limit_of_buffers_no_more_are_closed_than_needed() {
     // Each keeps the same: the larger part of a TLS record whose rest does not come.
     const CLIENTS: usize = 40;
     let broker = broker(Script::Echo).await;
     let rig = Rig::start_with(&[broker.addr()], "", "", BUFFERS_MAX);
-    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let tcp = tokio::net::TcpStream::connect(rig.addr("tcps"))
-            .await
-            .unwrap();
-        let name = "localhost".try_into().unwrap();
-        let (mut tcp, _) = connector.connect(name, tcp).await.unwrap().into_inner();
+        let (mut tcp, _) = shake_hands(&rig, "tcps").await;
         let mut record = vec![0; 12_000];
         record[..5].copy_from_slice(&[23, 3, 3, 0x40, 0]);
         tcp.write_all(&record).await.unwrap();
@@ -616,12 +624,7 @@ async fn a_tls_client_can_read_the_alert_between_handshake_and_connack() {
     use tokio_rustls::rustls::{AlertDescription, Error};
     let broker = broker(Script::Serve).await;
     let rig = Rig::start(&[broker.addr()], "", "");
-    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
-    let tcp = tokio::net::TcpStream::connect(rig.addr("mqtts"))
-        .await
-        .unwrap();
-    let name = "localhost".try_into().unwrap();
-    let (mut tcp, mut tls) = connector.connect(name, tcp).await.unwrap().into_inner();
+    let (mut tcp, mut tls) = shake_hands(&rig, "mqtts").await;
     let mut junk = [0; 5 + 32];
     junk[..5].copy_from_slice(&[23, 3, 3, 0, 32]);
     tcp.write_all(&junk).await.unwrap();
@@ -638,12 +641,7 @@ async fn a_tls_client_can_read_the_alert_between_handshake_and_connack() {
 async fn a_drained_tls_client_is_told_goodbye() {
     let broker = broker(Script::Serve).await;
     let rig = Rig::start(&[broker.addr()], "", "");
-    let connector = tokio_rustls::TlsConnector::from(rig.authority.client_config());
-    let tcp = tokio::net::TcpStream::connect(rig.addr("mqtts"))
-        .await
-        .unwrap();
-    let name = "localhost".try_into().unwrap();
-    let mut tls = connector.connect(name, tcp).await.unwrap();
+    let mut tls = rig.tls().open().await.unwrap();
     let connect = Connect::new(Version::V5, "drained").bytes();
     tls.write_all(&connect).await.unwrap();
     assert_eq!(tls.read_u8().await.unwrap(), 0x20);
